@@ -1,0 +1,64 @@
+"""The calibration set: training pictures, preprocessed as on the device, that fix int8 ranges."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrayedge.errors import ConversionError
+from xrayedge.preprocessing import Preprocessing
+from xrayedge.training.batches import model_inputs
+from xrayedge.training.data import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """Model inputs to observe activations on.
+
+    Parameters
+    ----------
+    inputs
+        ``uint8 [N, size, size, 1]``.
+    """
+
+    inputs: NDArray[np.uint8]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the inputs' bytes."""
+        return hashlib.sha256(self.inputs.tobytes()).hexdigest()
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """One picture at a time, ``uint8 [1, size, size, 1]``."""
+        return iter(self.inputs[:, np.newaxis])
+
+
+def choose(
+    samples: Sequence[Sample], preprocessing: Preprocessing, *, pictures: int = 150, seed: int = 0
+) -> CalibrationSet:
+    """Draw training pictures, spread evenly over classes and the sources within them.
+
+    Raises
+    ------
+    ConversionError
+        A sample is not of the training split, or there is none.
+    """
+    if not samples or any(sample.split != "train" for sample in samples):
+        raise ConversionError("calibration takes pictures of the training split, and needs some")
+    cells: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        cells[sample.label, sample.source].append(sample)
+    rng = np.random.default_rng(seed)
+    queues = [
+        [cells[cell][index] for index in rng.permutation(len(cells[cell]))]
+        for cell in sorted(cells)
+    ]
+    chosen: list[Sample] = []
+    while any(queues) and len(chosen) < pictures:
+        chosen += [queue.pop() for queue in queues if queue]
+    return CalibrationSet(model_inputs(chosen[:pictures], preprocessing))

@@ -1,0 +1,5 @@
+"""`python -m xrayedge`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,62 @@
+"""Files and folders named on a command line, as a list of pictures and places to write to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .imaging import PICTURE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a set of files and folders holds.
+
+    Parameters
+    ----------
+    pictures
+        Files to screen: those named, and those in folders that look like pictures by name.
+    skipped
+        Number of files in folders passed over for their name.
+    """
+
+    pictures: tuple[Path, ...]
+    skipped: int
+
+
+def find_pictures(paths: Iterable[Path]) -> Found:
+    """List the pictures of files and folders, folders in sorted order with all their levels.
+
+    A file that is named is always listed, whatever its name; one in a folder if its ending is a
+    picture's or if it has none, as many DICOM files. Hidden files and linked folders are left out.
+    """
+    pictures: list[Path] = []
+    skipped = 0
+    for path in paths:
+        if not path.is_dir():
+            pictures.append(path)
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(name for name in names if not name.startswith(".")):
+                if Path(name).suffix.lower() in PICTURE_SUFFIXES | {""}:
+                    pictures.append(Path(folder) / name)
+                else:
+                    skipped += 1
+    return Found(tuple(pictures), skipped)
+
+
+def heatmap_names(pictures: Iterable[Path]) -> list[str]:
+    """A PNG's name for each picture: the picture's own, numbered where two have the same."""
+    taken: set[str] = set()
+    names = []
+    for picture in pictures:
+        name, number = f"{picture.name}.png", 1
+        while name in taken:
+            number += 1
+            name = f"{picture.name}-{number}.png"
+        taken.add(name)
+        names.append(name)
+    return names

@@ -1,0 +1,302 @@
+"""The command line: arguments and printing only; each verb is one call into the library."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import cv2
+from rich.console import Console
+from rich.table import Table
+
+from .batch import find_pictures, heatmap_names
+from .bundle import ModelBundle, Precision, shipped_bundles
+from .engines import EngineName
+from .errors import XrayEdgeError
+from .files import write_atomically
+from .screening import Screener, Screening
+
+_NOT_ALL_SCREENED = 1
+_USAGE_ERROR = 2
+
+_results = Console(highlight=False, soft_wrap=True)
+_messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Group(click.Group):
+    """Turns our errors into one line on stderr and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except XrayEdgeError as error:
+            _messages.print(f"xrayedge: {error}")
+            ctx.exit(_USAGE_ERROR)
+
+
+def _columns(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    pairs = []
+    for value in values:
+        column, separator, wanted = value.partition("=")
+        if not separator:
+            raise click.BadParameter(f"{value!r} is not COLUMN=VALUE")
+        pairs.append((column, wanted))
+    return pairs
+
+
+_where = click.option(
+    "--where",
+    metavar="COLUMN=VALUE",
+    multiple=True,
+    callback=_columns,
+    help="Use the manifest's rows with this value; several of one column are alternatives.",
+)
+
+
+_model = click.option(
+    "--model", default="vgg16", show_default=True, help="A shipped bundle or a bundle's folder."
+)
+_precision = click.option(
+    "--precision", type=click.Choice(get_args(Precision)), default="int8", show_default=True
+)
+_engine = click.option(
+    "--engine", type=click.Choice(get_args(EngineName)), help="Default: the first installed."
+)
+
+
+@click.group(cls=_Group)
+@click.version_option(package_name="xrayedge")
+def main() -> None:
+    """Screen chest radiographs on the spot. Research software, not a medical device."""
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_model
+@_precision
+@_engine
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per picture and line.")
+@click.option(
+    "--heatmap",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write an overlay PNG for each screened picture into this folder.",
+)
+@click.pass_context
+def screen(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    model: str,
+    precision: Precision,
+    engine: EngineName | None,
+    threads: int,
+    as_json: bool,
+    heatmap: Path | None,
+) -> None:
+    """Screen pictures: files, and folders with all that is in them.
+
+    Exit status: 0 all screened, 1 some rejected or failed, 2 wrong usage.
+    """
+    found = find_pictures(paths)
+    if found.skipped:
+        _messages.print(f"{found.skipped} files in folders are not pictures by name: left out")
+    screener = Screener(model, precision=precision, engine=engine, threads=threads)
+    all_screened = bool(found.pictures)
+    for path, name in zip(found.pictures, heatmap_names(found.pictures), strict=True):
+        screening = screener.screen(path, heatmap=heatmap is not None)
+        all_screened = all_screened and screening.status == "screened"
+        if heatmap is not None and screening.heatmap is not None:
+            _, png = cv2.imencode(".png", screening.heatmap)
+            write_atomically(heatmap / name, png.tobytes())
+        if as_json:
+            click.echo(json.dumps(screening.to_dict()))
+        else:
+            _results.print(_line(screening))
+    if not found.pictures:
+        _messages.print("xrayedge: no picture found in the folders given")
+    ctx.exit(0 if all_screened else _NOT_ALL_SCREENED)
+
+
+def _line(screening: Screening) -> str:
+    if screening.probabilities is None:
+        return f"{screening.status:<8}  {screening.reason}: {screening.detail}"
+    scores = "  ".join(f"{name} {score:.3f}" for name, score in screening.probabilities.items())
+    return (
+        f"{screening.status:<8}  {screening.source}: {screening.label}  ({scores}; "
+        f"frontal {screening.frontal_score:.3f}; {screening.timings_ms['total']:.0f} ms)"
+    )
+
+
+@main.command()
+def models() -> None:
+    """List the bundles that come with the package and their files."""
+    table = Table("model", "version", "format", "precision", "MB", "classes")
+    for name in shipped_bundles():
+        bundle = ModelBundle.load(name)
+        for variant in bundle.classifier.variants:
+            table.add_row(
+                name,
+                bundle.version,
+                variant.format,
+                variant.precision,
+                f"{variant.size_bytes / 1e6:.1f}",
+                ", ".join(bundle.classifier.classes),
+            )
+    _results.print(table)
+
+
+def _quiet_tensorflow() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder.")
+@click.option("--recipe", "recipe_name", default="vgg16", show_default=True)
+@click.option("--weights", type=click.Path(path_type=Path), help="Local ImageNet weights, .npz.")
+@click.option("--seed", type=int, help="Another seed than the recipe's.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "mixed_bfloat16"]),
+    help="Arithmetic of the training; bfloat16 halves the time where the processor has it.",
+)
+@_where
+def train(
+    data: Path,
+    out: Path,
+    recipe_name: str,
+    weights: Path | None,
+    seed: int | None,
+    precision: str | None,
+    where: list[tuple[str, str]],
+) -> None:
+    """Train a model on DATA, a folder per class or a manifest CSV. Goes on where it stopped."""
+    _quiet_tensorflow()
+    from .training.data import load_dataset
+    from .training.recipe import RECIPES
+    from .training.run import Epoch
+
+    if recipe_name not in RECIPES:
+        raise click.BadParameter(f"no recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
+    changes: dict[str, Any] = {"seed": seed, "precision": precision}
+    recipe = replace(
+        RECIPES[recipe_name],
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    dataset = load_dataset(data, where, seed=recipe.seed, turned_of=recipe.turned_label)
+    for split, counts in dataset.summary().items():
+        listed = ", ".join(f"{count} {label}" for label, count in counts.items())
+        _messages.print(f"{split}: {listed}")
+
+    def show(number: int, total: int, epoch: Epoch) -> None:
+        _messages.print(
+            f"epoch {number}/{total}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.3f}  "
+            f"val loss {epoch.val_loss:.4f}  val accuracy {epoch.val_accuracy:.3f}  "
+            f"{epoch.seconds:.0f} s"
+        )
+
+    from .training.train import train as run_training
+
+    record = run_training(
+        dataset,
+        recipe,
+        out,
+        data_name={"name": data.name, "where": [f"{column}={value}" for column, value in where]},
+        weights=weights,
+        progress=show,
+    )
+    best = record.best_epoch
+    assert best is not None
+    _messages.print(f"best epoch {best + 1}, temperature {record.temperature:.3f}; {out}")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures as JSON here.")
+@click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check.")
+@_precision
+@_engine
+@_where
+def evaluate(
+    model: str,
+    data: Path,
+    out: Path | None,
+    frontal: bool,
+    precision: Precision,
+    engine: EngineName | None,
+    where: list[tuple[str, str]],
+) -> None:
+    """Evaluate MODEL, a bundle or a training run, on the labelled pictures of DATA."""
+    _quiet_tensorflow()
+    import numpy as np
+    from rich.progress import track
+
+    from .training import evaluation
+    from .training.data import load_dataset
+    from .training.run import RECORD
+
+    if (Path(model) / RECORD).is_file():
+        scoring = evaluation.ScoringModel.from_run(Path(model))
+    else:
+        scoring = evaluation.ScoringModel.from_bundle(model, precision, engine, frontal=frontal)
+    samples = load_dataset(data, where, complete=False).samples
+    scores = np.stack(
+        [
+            scoring.score(sample)
+            for sample in track(samples, "scoring", console=_messages, transient=True)
+        ]
+    )
+    result = evaluation.evaluate(samples, scoring.classes, scores)
+    if out is not None:
+        write_atomically(out, (json.dumps(result.to_dict(), indent=2) + "\n").encode())
+    figures = Table("figure", "value", "95 % interval")
+    for name, figure in result.figures.items():
+        figures.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
+    _results.print(f"{result.pictures} pictures of {result.patients} patients")
+    _results.print(figures)
+    confusion = Table("true \\ predicted", *scoring.classes)
+    for true, row in result.confusion.items():
+        confusion.add_row(true, *map(str, row.values()))
+    _results.print(confusion)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="What trained RUN.")
+@click.option("--frontal-run", type=click.Path(path_type=Path), required=True)
+@click.option("--frontal-data", type=click.Path(path_type=Path), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new bundle.")
+@click.option("--name", help="The model's name; the bundle folder's without one.")
+@click.option("--model-version", default="0.1.0", show_default=True)
+def convert(
+    run: Path,
+    data: Path,
+    frontal_run: Path,
+    frontal_data: Path,
+    out: Path,
+    name: str | None,
+    model_version: str,
+) -> None:
+    """Convert a classifier's RUN and a frontal check's into a bundle for devices."""
+    _quiet_tensorflow()
+    from .converters.convert import TrainedRun
+    from .converters.convert import convert as run_conversion
+
+    bundle = run_conversion(
+        TrainedRun.open(run, data),
+        TrainedRun.open(frontal_run, frontal_data),
+        out,
+        name=name or out.name,
+        model_version=model_version,
+        progress=_messages.print,
+    )
+    size = sum(variant.size_bytes for variant in bundle.classifier.variants)
+    _messages.print(f"{out}: {size / 1e6:.1f} MB")

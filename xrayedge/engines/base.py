@@ -1,0 +1,95 @@
+"""The engine protocol, and which engine runs which format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import ModelFormat
+from ..errors import EngineError
+
+EngineName = Literal["litert", "onnx"]
+
+
+class Engine(Protocol):
+    """A loaded model file."""
+
+    def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run the model.
+
+        Parameters
+        ----------
+        inputs
+            ``uint8 [N, size, size, 1]``.
+
+        Returns
+        -------
+        ``float32 [N, h, w, classes]``, owned by the caller.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _EngineKind:
+    model_format: ModelFormat
+    packages: tuple[str, ...]
+    remedy: str
+
+
+#: The engines in order of preference.
+ENGINES: dict[EngineName, _EngineKind] = {
+    "litert": _EngineKind(
+        "tflite", ("ai_edge_litert", "tflite_runtime"), "pip install ai-edge-litert"
+    ),
+    "onnx": _EngineKind("onnx", ("onnxruntime",), "pip install 'xrayedge[onnx]'"),
+}
+
+
+def available() -> tuple[EngineName, ...]:
+    """The engines that are installed, in order of preference; none is loaded."""
+    return tuple(name for name, kind in ENGINES.items() if any(map(find_spec, kind.packages)))
+
+
+def preferred_engine() -> EngineName:
+    """The first engine that is installed; `EngineError` where there is none."""
+    installed = available()
+    if not installed:
+        remedies = " or ".join(kind.remedy for kind in ENGINES.values())
+        raise EngineError(f"no inference engine is installed; {remedies}")
+    return installed[0]
+
+
+def open_engine(name: EngineName, model: bytes, *, threads: int) -> Engine:
+    """Load a model file's bytes into an engine.
+
+    Parameters
+    ----------
+    name
+        Which engine.
+    model
+        The bytes of a file in that engine's format.
+    threads
+        Processor threads that one `run` may use.
+
+    Raises
+    ------
+    EngineError
+        There is no such engine, it is not installed, or it can't load the model.
+    """
+    if name not in ENGINES:
+        raise EngineError(f"no engine {name!r}; there are {', '.join(get_args(EngineName))}")
+    if threads < 1:
+        raise EngineError(f"threads must be at least 1, not {threads}")
+    if name not in available():
+        raise EngineError(f"the engine {name} is not installed; {ENGINES[name].remedy}")
+    if name == "litert":
+        from .litert import LiteRTEngine
+
+        return LiteRTEngine(model, threads)
+    from .onnx import OnnxEngine
+
+    return OnnxEngine(model, threads)

@@ -1,0 +1,71 @@
+"""Every error that xrayedge raises on purpose.
+
+XrayEdgeError
+├── PictureError          one picture can't be screened; carries a machine-readable ``reason``
+│   ├── UnreadableError   not a picture, damaged, or of a kind that is not supported
+│   └── TooLargeError     over the limits on file size or pixel count
+├── BundleError           a model bundle is missing, altered or of an unknown format
+├── EngineError           an inference engine is missing or can't run a model file
+└── WorkstationError      training, evaluation or conversion
+    ├── DatasetError      the labelled pictures can't be used as they are
+    ├── RunError          a training run is missing, unfinished or made by another recipe
+    └── ConversionError   a model can't be turned into the file that was asked for
+"""
+
+from __future__ import annotations
+
+
+class XrayEdgeError(Exception):
+    """Base of every error raised on purpose by xrayedge."""
+
+
+class PictureError(XrayEdgeError):
+    """A picture that can't be screened.
+
+    Parameters
+    ----------
+    message
+        One sentence for a person: what is wrong, with which picture, what to do.
+    reason
+        The code that appears as ``reason`` in a screening, for a program.
+    """
+
+    default_reason = "unreadable"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason or self.default_reason
+
+
+class UnreadableError(PictureError):
+    """Not a picture, a damaged one, or one of a kind that is not supported."""
+
+
+class TooLargeError(PictureError):
+    """A picture over the limits on file size or pixel count."""
+
+    default_reason = "too-large"
+
+
+class BundleError(XrayEdgeError):
+    """A model bundle that is missing, altered or of an unknown format."""
+
+
+class EngineError(XrayEdgeError):
+    """An inference engine that is missing or can't run a model file."""
+
+
+class WorkstationError(XrayEdgeError):
+    """Training, evaluation or conversion can't go on."""
+
+
+class DatasetError(WorkstationError):
+    """Labelled pictures that can't be used as they are."""
+
+
+class RunError(WorkstationError):
+    """A training run that is missing, unfinished or made by another recipe."""
+
+
+class ConversionError(WorkstationError):
+    """A model that can't be turned into the file that was asked for."""

@@ -1,0 +1,159 @@
+"""From a grey picture to the bytes that a model reads.
+
+This is the only place that resizes or equalises. The same object trains a model, calibrates its
+quantised files and screens with it; a bundle's manifest carries its settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Fit = Literal["stretch", "pad", "crop"]
+Equalisation = Literal["none", "global", "clahe"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize to a square, then equalise the histogram.
+
+    Parameters
+    ----------
+    size
+        Side of the model's square input, in pixels.
+    fit
+        How a picture that is not square becomes square: ``stretch`` changes its aspect ratio,
+        ``pad`` adds black bars, ``crop`` keeps the central square.
+    equalisation
+        ``none``; ``global``, one histogram for the whole picture (Civit-Masot et al. 2020,
+        section 2.2); or ``clahe``, contrast limited adaptive equalisation (Zuiderveld 1994).
+    clahe_clip, clahe_tiles
+        Clip limit, as a multiple of a flat histogram's bin, and tiles per side. Used by ``clahe``.
+    """
+
+    size: int = 224
+    fit: Fit = "stretch"
+    equalisation: Equalisation = "clahe"
+    clahe_clip: float = 2.0
+    clahe_tiles: int = 8
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1 pixel, not {self.size}")
+        if self.fit not in get_args(Fit):
+            raise ValueError(f"fit must be one of {get_args(Fit)}, not {self.fit!r}")
+        if self.equalisation not in get_args(Equalisation):
+            raise ValueError(
+                f"equalisation must be one of {get_args(Equalisation)}, not {self.equalisation!r}"
+            )
+        if self.clahe_clip <= 0 or self.clahe_tiles < 1:
+            raise ValueError("clahe_clip and clahe_tiles must be positive")
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn a picture into one model input.
+
+        Parameters
+        ----------
+        pixels
+            ``uint8 [H, W]``, grey, bones bright.
+
+        Returns
+        -------
+        ``uint8 [size, size, 1]``.
+        """
+        if pixels.ndim != 2 or pixels.dtype != np.uint8:
+            raise ValueError(
+                f"pixels must be uint8 [H, W], not {pixels.dtype} {list(pixels.shape)}"
+            )
+        if self.fit == "crop":
+            pixels = _central_square(pixels)
+        height, width = pixels.shape
+        if self.fit == "pad":
+            scale = self.size / max(height, width)
+            inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        else:
+            inner = (self.size, self.size)
+        square = self._equalise(_resize(pixels, inner))
+        if self.fit == "pad":
+            square = _pad(square, self.size)
+        return np.ascontiguousarray(square)[:, :, np.newaxis]
+
+    def restore(self, values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+        """Lay a map over the model's input back onto the picture that the input was made from.
+
+        Parameters
+        ----------
+        values
+            ``float32 [h, w]``, covering the input.
+        height, width
+            Of the picture, in pixels.
+
+        Returns
+        -------
+        ``float32 [height, width]``; zero where ``crop`` cut the picture off.
+        """
+        if self.fit == "crop":
+            side = min(height, width)
+            top, left = (height - side) // 2, (width - side) // 2
+            restored = np.zeros((height, width), np.float32)
+            restored[top : top + side, left : left + side] = _enlarge(values, side, side)
+            return restored
+        if self.fit == "pad":
+            side = max(height, width)
+            top, left = (side - height) // 2, (side - width) // 2
+            return _enlarge(values, side, side)[top : top + height, left : left + width]
+        return _enlarge(values, height, width)
+
+    def _equalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.equalisation == "global":
+            return np.asarray(cv2.equalizeHist(pixels), dtype=np.uint8)
+        if self.equalisation == "clahe":
+            tiles = (self.clahe_tiles, self.clahe_tiles)
+            equaliser = cv2.createCLAHE(clipLimit=self.clahe_clip, tileGridSize=tiles)
+            return np.asarray(equaliser.apply(pixels), dtype=np.uint8)
+        return pixels
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> Preprocessing:
+        """Rebuild from :meth:`to_dict`; an unknown setting is a ``ValueError``."""
+        unknown = sorted(set(settings) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown preprocessing settings: {', '.join(unknown)}")
+        return cls(**settings)
+
+
+def _central_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = pixels.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def _resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Area averaging where the picture shrinks (no aliasing), bilinear where it grows."""
+    height, width = pixels.shape
+    shrinks = size[0] <= width and size[1] <= height
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), dtype=np.uint8)
+
+
+def _enlarge(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    return np.asarray(
+        cv2.resize(values, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.float32
+    )
+
+
+def _pad(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    height, width = pixels.shape
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.zeros((side, side), np.uint8)
+    square[top : top + height, left : left + width] = pixels
+    return square

@@ -1,0 +1,32 @@
+"""From a model's activation map to probabilities, in float, whatever the model's precision."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Softmax over the last axis."""
+    shifted = np.asarray(logits, np.float64)
+    shifted = shifted - shifted.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def probabilities(maps: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """Class probabilities of activation maps.
+
+    Parameters
+    ----------
+    maps
+        ``float [..., h, w, classes]``, logits at each place.
+    temperature
+        Divides the mean logits before the softmax.
+
+    Returns
+    -------
+    ``float64 [..., classes]``.
+    """
+    logits = np.asarray(maps, np.float64).mean(axis=(-3, -2))
+    return softmax(logits / temperature)

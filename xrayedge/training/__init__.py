@@ -1,0 +1,1 @@
+"""The workstation: data, network, recipe, training, evaluation. Needs the extra `train`."""

@@ -1,0 +1,119 @@
+"""Random variation of a training picture, before preprocessing: geometry, exposure, sharpness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training picture may vary. Each number is the largest change either way.
+
+    Parameters
+    ----------
+    rotation
+        Degrees.
+    zoom, shift, stretch
+        Fractions: of the scale, of the side, and of the aspect ratio.
+    flip
+        Probability of a left-right mirror image.
+    gamma
+        Natural logarithm of the exponent on grey values.
+    contrast, brightness
+        Fractions of the grey range.
+    blur
+        Probability of losing resolution to that of a small or over-compressed picture.
+    erase
+        Probability of blanking a rectangle, where burnt-in text or a device might be.
+    collimate
+        Probability of blanking bars along the sides, as a collimator or a film's edge does.
+    """
+
+    rotation: float = 8.0
+    zoom: float = 0.12
+    shift: float = 0.05
+    stretch: float = 0.12
+    flip: float = 0.5
+    gamma: float = 0.4
+    contrast: float = 0.2
+    brightness: float = 0.1
+    blur: float = 0.4
+    erase: float = 0.3
+    collimate: float = 0.0
+
+    def apply(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Vary ``uint8 [H, W]``; the result has the same shape."""
+        pixels = self._warp(pixels, rng)
+        if rng.random() < self.blur:
+            pixels = _degrade(pixels, rng)
+        pixels = self._expose(pixels, rng)
+        if rng.random() < self.erase:
+            pixels = _erase(pixels, rng)
+        if rng.random() < self.collimate:
+            pixels = _collimate(pixels, rng)
+        return pixels
+
+    def _warp(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        height, width = pixels.shape
+        angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
+        scale = 1.0 + rng.uniform(-self.zoom, self.zoom)
+        stretch = np.exp(rng.uniform(-self.stretch, self.stretch) / 2.0)
+        mirror = -1.0 if rng.random() < self.flip else 1.0
+        rotate = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        linear = rotate @ np.diag([scale * stretch * mirror, scale / stretch])
+        centre = np.array([(width - 1) / 2.0, (height - 1) / 2.0])
+        moved = centre + rng.uniform(-self.shift, self.shift, 2) * (width, height)
+        matrix = np.column_stack([linear, moved - linear @ centre])
+        warped = cv2.warpAffine(
+            pixels,
+            matrix,
+            (width, height),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+        )
+        return np.asarray(warped, dtype=np.uint8)
+
+    def _expose(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        levels = np.linspace(0.0, 1.0, 256)
+        levels = levels ** np.exp(rng.uniform(-self.gamma, self.gamma))
+        levels = (levels - 0.5) * (1.0 + rng.uniform(-self.contrast, self.contrast)) + 0.5
+        levels = levels + rng.uniform(-self.brightness, self.brightness)
+        table = np.rint(np.clip(levels, 0.0, 1.0) * 255.0).astype(np.uint8)
+        return np.asarray(cv2.LUT(pixels, table), dtype=np.uint8)
+
+
+def _degrade(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    height, width = pixels.shape
+    factor = rng.uniform(0.3, 0.9)
+    small = (max(8, round(width * factor)), max(8, round(height * factor)))
+    reduced = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))]
+    _, data = cv2.imencode(".jpg", reduced, quality)
+    decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None  # just encoded
+    restored = cv2.resize(decoded, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(restored, dtype=np.uint8)
+
+
+def _erase(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    height, width = pixels.shape
+    erased = pixels.copy()
+    rows, columns = (max(1, round(side * rng.uniform(0.05, 0.25))) for side in (height, width))
+    top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
+    erased[top : top + rows, left : left + columns] = rng.integers(0, 256)
+    return erased
+
+
+def _collimate(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    height, width = pixels.shape
+    level = rng.choice([0, 255, int(rng.integers(0, 256))])
+    collimated = np.full_like(pixels, level)
+    top, bottom = (round(height * rng.uniform(0.0, 0.15)) for _ in range(2))
+    left, right = (round(width * rng.uniform(0.0, 0.15)) for _ in range(2))
+    inside = np.s_[top : height - bottom, left : width - right]
+    collimated[inside] = pixels[inside]
+    return collimated

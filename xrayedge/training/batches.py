@@ -1,0 +1,97 @@
+"""Batches of preprocessed pictures: random and balanced to train, in order to evaluate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..imaging import read
+from ..preprocessing import Preprocessing
+from .data import Sample
+from .recipe import Recipe
+
+_DRAW, _AUGMENT = 1, 2  # separate streams of random numbers
+
+
+def read_sample(sample: Sample) -> NDArray[np.uint8]:
+    """The sample's grey pixels, turned as it asks."""
+    pixels = read(sample.path).pixels
+    return np.ascontiguousarray(np.rot90(pixels, sample.quarter_turns))
+
+
+def model_inputs(samples: Sequence[Sample], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Every sample as the device would see it: ``uint8 [N, size, size, 1]``."""
+    return np.stack([preprocessing.apply(read_sample(sample)) for sample in samples])
+
+
+def sampling_weights(samples: Sequence[Sample], source_balance: float) -> NDArray[np.float64]:
+    """Probability of drawing each sample: classes equal, sources within a class tempered."""
+    labels = Counter(sample.label for sample in samples)
+    cells = Counter((sample.label, sample.source) for sample in samples)
+    tempered = {cell: count**source_balance for cell, count in cells.items()}
+    per_label = {
+        label: sum(mass for (cell_label, _), mass in tempered.items() if cell_label == label)
+        for label in labels
+    }
+    weights = [
+        tempered[sample.label, sample.source]
+        / per_label[sample.label]
+        / cells[sample.label, sample.source]
+        for sample in samples
+    ]
+    return np.asarray(weights) / len(labels)
+
+
+class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
+    """Augmented batches; what is drawn depends on the seed, the epoch and the position alone.
+
+    A resumed run therefore sees what the interrupted one would have seen.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], classes: Sequence[str], recipe: Recipe, epoch: int
+    ) -> None:
+        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
+        self._samples = samples
+        self._targets = np.eye(len(classes), dtype=np.float32)[
+            [classes.index(sample.label) for sample in samples]
+        ]
+        self._recipe = recipe
+        self._weights = sampling_weights(samples, recipe.source_balance)
+        self._pixels: dict[int, NDArray[np.uint8]] = {}
+        self._epoch = epoch
+        self._draw()
+
+    def __len__(self) -> int:
+        return -(-len(self._samples) // self._recipe.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        size = self._recipe.batch_size
+        drawn = self._drawn[index * size : (index + 1) * size]
+        rng = self._generator(_AUGMENT, index)
+        inputs = np.stack([self._augmented(int(sample), rng) for sample in drawn])
+        return inputs, self._targets[drawn]
+
+    def on_epoch_end(self) -> None:
+        """Draw the next epoch's pictures."""
+        self._epoch += 1
+        self._draw()
+
+    def _generator(self, purpose: int, index: int) -> np.random.Generator:
+        return np.random.default_rng([purpose, self._recipe.seed, self._epoch, index])
+
+    def _draw(self) -> None:
+        rng = self._generator(_DRAW, 0)
+        count = len(self) * self._recipe.batch_size
+        self._drawn = rng.choice(len(self._samples), size=count, p=self._weights)
+
+    def _augmented(self, index: int, rng: np.random.Generator) -> NDArray[Any]:
+        if index not in self._pixels:
+            self._pixels[index] = read_sample(self._samples[index])
+        varied = self._recipe.augmentation.apply(self._pixels[index], rng)
+        return self._recipe.preprocessing.apply(varied)

@@ -1,0 +1,55 @@
+"""What is fitted on `val` after training: the temperature and the frontal check's threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..scores import softmax
+
+#: Range searched for the temperature; a fit at its edge means a model that learnt nothing.
+_LOG_RANGE = (np.log(0.05), np.log(20.0))
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """The temperature that minimises the negative log likelihood of ``labels``.
+
+    Guo et al. 2017, "On calibration of modern neural networks".
+
+    Parameters
+    ----------
+    logits
+        ``float [N, classes]``.
+    labels
+        ``int [N]``, indices of the true classes.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        probabilities = softmax(logits / np.exp(log_temperature))
+        chosen = probabilities[np.arange(len(labels)), labels]
+        return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded").x))
+
+
+def fit_threshold(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
+    """The threshold that maximises sensitivity + specificity (Youden 1950).
+
+    Where a range of thresholds does, its middle: as far from the pictures on either side as can
+    be.
+
+    Parameters
+    ----------
+    scores
+        ``float [N]``; a picture passes from the threshold on.
+    positive
+        ``bool [N]``, which pictures ought to pass.
+    """
+    edges = np.concatenate([[0.0], np.unique(scores), [1.0]])
+    middles = (edges[:-1] + edges[1:]) / 2.0
+    passes = scores[np.newaxis] >= middles[:, np.newaxis]
+    youden = passes[:, positive].mean(axis=1) - passes[:, ~positive].mean(axis=1)
+    best = np.flatnonzero(youden == youden.max())
+    widest = best[np.argmax(edges[best + 1] - edges[best])]
+    return float(middles[widest])

@@ -1,0 +1,152 @@
+"""The networks: plain chains of 3x3 convolutions in the manner of VGG (Simonyan & Zisserman 2014).
+
+Input ``uint8 [N, S, S, 1]``; output logits ``float32 [N, classes]``, the mean over a map of one
+channel a class. That equals global average pooling and a dense layer, and the map is the class
+activation map (Zhou et al. 2016), so an explanation costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import RunError
+
+#: What Keras' VGG16 weights subtract from blue, green and red (ImageNet's means, 0-255).
+IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+_GREY_MEAN = sum(IMAGENET_MEAN_BGR) / len(IMAGENET_MEAN_BGR)
+
+MAP_LAYER = "activation_map"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A chain of blocks: 3x3 convolutions with ReLU, then 2x2 max pooling.
+
+    Parameters
+    ----------
+    blocks
+        The widths of each block's convolutions.
+    input_size
+        Side of the square input, in pixels.
+    input_scale
+        Factor on the grey values after the mean is subtracted.
+    imagenet
+        Whether training starts from VGG16's ImageNet weights (the widths must be VGG16's).
+    """
+
+    blocks: tuple[tuple[int, ...], ...]
+    input_size: int
+    input_scale: float
+    imagenet: bool
+
+
+ARCHITECTURES = {
+    "vgg16": Architecture(
+        blocks=((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
+        input_size=224,
+        input_scale=1.0,
+        imagenet=True,
+    ),
+    # 11 million multiply-accumulates: a small fraction of any classifier it stands before.
+    "frontal": Architecture(
+        blocks=((8,), (16,), (32,), (64,), (96,)),
+        input_size=96,
+        input_scale=1.0 / 64.0,
+        imagenet=False,
+    ),
+}
+
+
+def build(architecture: Architecture, classes: int, dropout: float = 0.0) -> keras.Model:
+    """Build the network, untrained.
+
+    Layers are named ``block1_conv1`` ... as in Keras' VGG16, then ``activation_map`` (a 1x1
+    convolution to ``classes`` channels) and ``logits``.
+    """
+    size = architecture.input_size
+    inputs = keras.Input((size, size, 1), dtype="uint8", name="image")
+    scale = architecture.input_scale
+    x = keras.layers.Rescaling(
+        scale, offset=-_GREY_MEAN * scale, dtype="float32", name="normalise"
+    )(inputs)
+    for block, widths in enumerate(architecture.blocks, start=1):
+        for conv, width in enumerate(widths, start=1):
+            x = keras.layers.Conv2D(
+                width,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer="he_normal",
+                name=f"block{block}_conv{conv}",
+            )(x)
+        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    if dropout:
+        x = keras.layers.SpatialDropout2D(dropout, name="dropout")(x)
+    x = keras.layers.Conv2D(classes, 1, dtype="float32", name=MAP_LAYER)(x)
+    outputs = keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)
+    return keras.Model(inputs, outputs)
+
+
+def activation_map_model(model: keras.Model) -> keras.Model:
+    """The same network ending at the map ``float32 [N, h, w, classes]``: what a device runs."""
+    return keras.Model(model.inputs[0], model.get_layer(MAP_LAYER).output)
+
+
+def load_imagenet(model: keras.Model, weights: Path | None) -> None:
+    """Fill the convolutions with VGG16's ImageNet weights, its first layer summed to one channel.
+
+    The mean that the original subtracts differs by channel; here one grey mean is subtracted and
+    the difference moves into the first bias. That is exact but for the outermost pixel row,
+    where zero padding stands for the channel's mean.
+
+    Parameters
+    ----------
+    weights
+        An ``.npz`` with ``block1_conv1/kernel`` (HWIO) ... ``block5_conv3/bias``; without one
+        Keras downloads its own.
+    """
+    values = _read_npz(weights) if weights else _keras_weights()
+    for layer in model.layers:
+        if not layer.name.startswith("block") or "conv" not in layer.name:
+            continue
+        try:
+            kernel, bias = values[f"{layer.name}/kernel"], values[f"{layer.name}/bias"]
+        except KeyError as error:
+            raise RunError(f"{weights}: no array {error}; expected VGG16's 13 layers") from error
+        if layer.name == "block1_conv1":
+            kernel, bias = _to_grey_input(kernel, bias)
+        layer.set_weights([kernel, bias])
+
+
+def _to_grey_input(
+    kernel: NDArray[np.float32], bias: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    shift = _GREY_MEAN - np.asarray(IMAGENET_MEAN_BGR, np.float32)
+    return kernel.sum(axis=2, keepdims=True), bias + np.einsum("hwio,i->o", kernel, shift)
+
+
+def _read_npz(weights: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        with np.load(weights, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise RunError(f"{weights}: not a weights file in .npz format") from error
+
+
+def _keras_weights() -> dict[str, NDArray[np.float32]]:
+    try:
+        original = keras.applications.VGG16(weights="imagenet", include_top=False)
+    except Exception as error:  # Keras raises a bare Exception when the download fails
+        raise RunError(
+            "VGG16's ImageNet weights can't be downloaded; give a local .npz with --weights"
+        ) from error
+    return {
+        f"{layer.name}/{part}": value
+        for layer in original.layers
+        for part, value in zip(("kernel", "bias"), layer.get_weights(), strict=False)
+    }

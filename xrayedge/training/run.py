@@ -1,0 +1,96 @@
+"""A run folder: a trained model and the record of how it was made.
+
+run.json          recipe, data digest and counts, versions, history, best epoch, temperature
+checkpoint.keras  model and optimiser after the last finished epoch; removed when done
+model.keras       the best model on `val`, float32; present from the first epoch on
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from ..files import write_atomically
+from .recipe import Recipe
+
+RECORD = "run.json"
+MODEL = "model.keras"
+CHECKPOINT = "checkpoint.keras"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch reached."""
+
+    phase: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How a model was made.
+
+    Parameters
+    ----------
+    recipe
+        The recipe, overrides included.
+    classes
+        Class names, in the order of the model's scores.
+    data
+        File name of the data set's root or manifest, filter, digest, and pictures per split.
+    versions
+        Of Python, xrayedge, Keras, its backend and NumPy.
+    history
+        One entry a finished epoch.
+    finished
+        Whether all epochs are done.
+    temperature
+        What divides the logits before the softmax (Guo et al. 2017), fitted on `val`.
+    threshold
+        Frontal runs: the score from which a picture passes, chosen on `val`.
+    """
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    data: dict[str, Any]
+    versions: dict[str, str]
+    history: tuple[Epoch, ...] = ()
+    finished: bool = False
+    temperature: float = 1.0
+    threshold: float | None = None
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Index into the history of the lowest `val` loss."""
+        if not self.history:
+            return None
+        return min(range(len(self.history)), key=lambda index: self.history[index].val_loss)
+
+    def write(self, folder: Path) -> None:
+        """Write ``run.json``, atomically."""
+        values = {**asdict(self), "recipe": self.recipe.to_dict(), "best_epoch": self.best_epoch}
+        text = json.dumps(values, indent=2) + "\n"
+        write_atomically(folder / RECORD, text.encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord:
+        """Read ``run.json``; `RunError` where there is none or it is damaged."""
+        path = folder / RECORD
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            values.pop("best_epoch")
+            values["recipe"] = Recipe.from_dict(values["recipe"])
+            values["classes"] = tuple(values["classes"])
+            values["history"] = tuple(Epoch(**epoch) for epoch in values["history"])
+            return cls(**values)
+        except FileNotFoundError as error:
+            raise RunError(f"{folder}: no {RECORD}; not a training run") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path}: damaged, or written by another version") from error
