@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from xrayedge.bundle import (
     FrontalGate,
@@ -122,7 +123,7 @@ def convert(
             frontal=FrontalGate(networks["frontal"][0], positive, threshold),
             provenance={
                 "xrayedge": version("xrayedge"),
-                "tensorflow": version("tensorflow-cpu"),
+                "tensorflow": tf.__version__,
                 "onnxruntime": version("onnxruntime"),
                 "tf2onnx": version("tf2onnx"),
                 "classifier": networks["classifier"][1],

@@ -146,9 +146,9 @@ def _resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 
 
 def _enlarge(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    return np.asarray(
-        cv2.resize(values, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.float32
-    )
+    # Bilinear: cubic interpolation overshoots, and would show evidence where there is none.
+    enlarged = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, dtype=np.float32)
 
 
 def _pad(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

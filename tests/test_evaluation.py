@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from xrayedge.errors import DatasetError
+from xrayedge.training.data import Sample
+from xrayedge.training.evaluation import evaluate
+
+CLASSES = ("covid", "healthy", "pneumonia")
+
+
+def sample(label, group):
+    return Sample(None, label, "test", group)
+
+
+def test_figures_of_a_case_worked_by_hand():
+    samples = [
+        sample("covid", "a"),
+        sample("covid", "a"),
+        sample("healthy", "b"),
+        sample("healthy", "c"),
+        sample("healthy", "d"),
+        sample("healthy", "e"),
+    ]
+    scores = np.array(
+        [[0.9, 0.1, 0], [0.2, 0.8, 0], [0.1, 0.9, 0], [0.3, 0.7, 0], [0, 1, 0], [0.1, 0.3, 0.6]]
+    )
+    result = evaluate(samples, CLASSES, scores)
+    assert (result.pictures, result.patients) == (6, 5)
+    figures = {name: figure.value for name, figure in result.figures.items()}
+    assert figures["accuracy"] == pytest.approx(4 / 6)
+    assert figures["recall/covid"] == pytest.approx(0.5)
+    assert figures["recall/healthy"] == pytest.approx(0.75)
+    assert figures["balanced_accuracy"] == pytest.approx(0.625)
+    assert figures["auc/covid"] == pytest.approx(7 / 8)  # one of eight pairs is the wrong way
+    assert figures["auc/healthy"] == pytest.approx(6 / 8)
+    assert figures["macro_auc"] == pytest.approx(0.8125)
+    assert result.confusion["healthy"] == {"covid": 0, "healthy": 3, "pneumonia": 1}
+    assert "pneumonia" not in result.confusion
+
+
+def test_intervals_hold_the_figure_and_widen_when_patients_repeat():
+    rng = np.random.default_rng(0)
+    labels = ["covid", "healthy"] * 40
+    scores = np.array([[0.7, 0.3, 0.0] if n == "covid" else [0.3, 0.7, 0.0] for n in labels])
+    wrong = rng.random(80) < 0.2
+    scores[wrong] = scores[wrong][:, [1, 0, 2]]
+    alone = evaluate([sample(n, str(i)) for i, n in enumerate(labels)], CLASSES, scores)
+    in_fours = evaluate([sample(n, str(i // 4)) for i, n in enumerate(labels)], CLASSES, scores)
+    for result in (alone, in_fours):
+        figure = result.figures["accuracy"]
+        assert figure.low < figure.value < figure.high
+    assert in_fours.patients == 20
+    assert alone.figures["accuracy"].value == in_fours.figures["accuracy"].value
+
+
+def test_what_can_not_be_evaluated_is_refused():
+    with pytest.raises(DatasetError, match="no class 'lateral'"):
+        evaluate([sample("lateral", "a")], CLASSES, np.ones((1, 3)) / 3)
+    with pytest.raises(DatasetError, match="one class only"):
+        evaluate([sample("covid", "a")], CLASSES, np.ones((1, 3)) / 3)

@@ -1,0 +1,169 @@
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from conftest import dicom_file
+
+from xrayedge import Limits, TooLargeError, UnreadableError, read
+
+RAMP = np.tile(np.arange(200, dtype=np.uint8), (150, 1))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_lossless_files_keep_every_pixel(tmp_path, suffix):
+    path = tmp_path / f"ramp{suffix}"
+    cv2.imwrite(str(path), RAMP)
+    picture = read(path)
+    assert np.array_equal(picture.pixels, RAMP)
+    assert picture.source == str(path)
+
+
+def test_jpeg_stays_close(tmp_path):
+    path = tmp_path / "ramp.jpg"
+    cv2.imwrite(str(path), RAMP)
+    assert np.abs(read(path).pixels.astype(int) - RAMP).max() <= 4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_are_scaled_from_their_own_range(tmp_path, suffix):
+    path = tmp_path / f"deep{suffix}"
+    cv2.imwrite(str(path), RAMP.astype(np.uint16) * 100 + 5000)
+    expected = np.rint(RAMP * (255 / 199)).astype(np.uint8)
+    assert np.array_equal(read(path).pixels, expected)
+
+
+def test_bytes_and_arrays_read_like_files(tmp_path):
+    path = tmp_path / "ramp.png"
+    cv2.imwrite(str(path), RAMP)
+    assert np.array_equal(read(path.read_bytes()).pixels, RAMP)
+    assert np.array_equal(read(RAMP).pixels, RAMP)
+    assert np.array_equal(read(np.dstack([RAMP] * 3)).pixels, RAMP)
+    assert np.array_equal(read(RAMP[:, :, np.newaxis]).pixels, RAMP)
+    assert np.array_equal(read(RAMP / 199.0).pixels, np.rint(RAMP * (255 / 199)).astype(np.uint8))
+
+
+def test_colour_files_become_grey(tmp_path):
+    path = tmp_path / "colour.png"
+    cv2.imwrite(str(path), np.full((20, 20, 3), (0, 0, 255), np.uint8))
+    assert (read(path).pixels == 76).all()  # 0.299 of red's 255, ITU-R BT.601
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([[np.nan, 1.0]]),
+        np.zeros((0, 5), np.uint8),
+        np.zeros(5),
+        np.zeros((4, 4, 2)),
+        np.array([["a"]]),
+    ],
+)
+def test_arrays_that_are_no_picture_are_unreadable(array):
+    with pytest.raises(UnreadableError):
+        read(array)
+
+
+def test_a_text_file_is_unreadable_and_named(tmp_path):
+    path = tmp_path / "note.txt"
+    path.write_text("no picture")
+    with pytest.raises(UnreadableError, match=r"note\.txt: not a PNG"):
+        read(path)
+
+
+@pytest.mark.parametrize("cut", [12, 40, 300])
+def test_cut_files_are_unreadable(tmp_path, cut):
+    path = tmp_path / "cut.png"
+    path.write_bytes(cv2.imencode(".png", RAMP)[1].tobytes()[:cut])
+    with pytest.raises(UnreadableError):
+        read(path)
+
+
+def test_missing_files_and_folders_are_unreadable(tmp_path):
+    with pytest.raises(UnreadableError, match="can't be opened"):
+        read(tmp_path / "gone.png")
+    with pytest.raises(UnreadableError, match="regular file"):
+        read(tmp_path)
+
+
+def test_a_huge_declared_size_is_refused_before_decoding():
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    png = (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
+    with pytest.raises(TooLargeError, match="60000 x 60000"):
+        read(png)
+
+
+def test_limits_can_be_set(tmp_path):
+    path = tmp_path / "ramp.png"
+    cv2.imwrite(str(path), RAMP)
+    with pytest.raises(TooLargeError, match="max_pixels"):
+        read(path, Limits(max_pixels=100))
+    with pytest.raises(TooLargeError, match="max_bytes"):
+        read(path, Limits(max_bytes=100))
+    with pytest.raises(TooLargeError):
+        read(RAMP, Limits(max_pixels=100))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".tif"])
+def test_every_raster_header_is_measured(tmp_path, suffix):
+    path = tmp_path / f"ramp{suffix}"
+    cv2.imwrite(str(path), RAMP)
+    with pytest.raises(TooLargeError, match="200 x 150"):
+        read(path, Limits(max_pixels=100))
+
+
+def test_a_chest_in_monochrome1_comes_out_with_bones_bright(chest):
+    """The air beside the neck must be darker than the spine; the file stores it brighter."""
+    pixels = read(chest).pixels
+    height, width = pixels.shape
+    assert (height, width) == (1955, 1841)
+    air = pixels[height // 25 : height // 12, : width // 12].mean()
+    spine = pixels[height // 2 : height * 2 // 3, width * 48 // 100 : width * 52 // 100].mean()
+    assert air < 80 < 180 < spine
+
+
+def test_compressed_and_plain_dicom_give_the_same_pixels(chest):
+    assert np.array_equal(read(chest).pixels, read(dicom_file("RG1_J2KR.dcm")).pixels)
+
+
+def test_dicom_with_a_tiff_preamble_is_read_as_dicom():
+    path = dicom_file("CT_small.dcm")
+    assert path.read_bytes()[:4] == b"II*\x00"
+    assert read(path).pixels.shape == (128, 128)
+
+
+def test_dicom_without_preamble_is_read(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    dataset = pydicom.dcmread(dicom_file("MR_small.dcm"))
+    expected = read(dicom_file("MR_small.dcm")).pixels
+    path = tmp_path / "bare"
+    del dataset.file_meta
+    dataset.preamble = None
+    dataset.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    assert path.read_bytes()[:2] == b"\x08\x00"
+    assert np.array_equal(read(path).pixels, expected)
+
+
+def test_several_frames_are_refused_with_a_reason():
+    with pytest.raises(UnreadableError) as caught:
+        read(dicom_file("emri_small.dcm"))
+    assert caught.value.reason == "multi-frame"
+
+
+def test_dicom_without_a_picture_is_unreadable():
+    with pytest.raises(UnreadableError, match="no picture"):
+        read(dicom_file("rtplan.dcm"))
+
+
+def test_cut_dicom_is_unreadable(chest):
+    with pytest.raises(UnreadableError, match="damaged"):
+        read(chest.read_bytes()[:100_000])
+
+
+def test_dicom_over_the_pixel_limit_is_refused(chest):
+    with pytest.raises(TooLargeError, match="1841 x 1955"):
+        read(chest, Limits(max_pixels=1_000_000))

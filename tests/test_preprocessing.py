@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from xrayedge import Preprocessing, Screener, read
+from xrayedge.classifier import Classifier
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    return np.tile(np.linspace(40, 120, width).astype(np.uint8), (height, 1))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize("equalisation", ["none", "global", "clahe"])
+@pytest.mark.parametrize("shape", [(300, 500), (500, 300), (50, 60)])
+def test_always_gives_bytes_of_the_model_input(fit, equalisation, shape):
+    inputs = Preprocessing(64, fit, equalisation).apply(gradient(*shape))
+    assert inputs.shape == (64, 64, 1)
+    assert inputs.dtype == np.uint8
+
+
+def test_none_keeps_grey_values_and_global_spreads_them():
+    plain = Preprocessing(64, equalisation="none").apply(gradient(64, 64))
+    spread = Preprocessing(64, equalisation="global").apply(gradient(64, 64))
+    assert np.array_equal(plain[:, :, 0], gradient(64, 64))
+    assert (spread.min(), spread.max()) == (0, 255)
+
+
+def test_pad_keeps_the_aspect_ratio_and_adds_black():
+    padded = Preprocessing(100, "pad", "none").apply(np.full((50, 200), 90, np.uint8))[:, :, 0]
+    rows = np.flatnonzero(padded.any(axis=1))
+    assert (rows.min(), rows.max()) == (37, 61)
+    assert set(np.unique(padded)) == {0, 90}
+
+
+def test_crop_keeps_the_middle():
+    picture = np.zeros((100, 300), np.uint8)
+    picture[:, 100:200] = 200
+    cropped = Preprocessing(50, "crop", "none").apply(picture)
+    assert (cropped == 200).all()
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+def test_restore_lays_a_map_where_the_input_came_from(fit):
+    picture = np.zeros((200, 320), np.uint8)
+    picture[60:100, 180:220] = 255
+    preprocessing = Preprocessing(64, fit, "none")
+    inputs = preprocessing.apply(picture)[:, :, 0].astype(np.float32)
+    restored = preprocessing.restore(inputs, 200, 320)
+    row, column = np.unravel_index(restored.argmax(), restored.shape)
+    assert restored.shape == (200, 320)
+    assert 60 <= row < 100
+    assert 180 <= column < 220
+
+
+def test_settings_survive_the_manifest():
+    preprocessing = Preprocessing(96, "pad", "clahe", clahe_clip=3.0, clahe_tiles=4)
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+
+
+@pytest.mark.parametrize(
+    "settings", [{"size": 0}, {"fit": "squeeze"}, {"equalisation": "auto"}, {"gamma": 2.0}]
+)
+def test_wrong_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Preprocessing.from_dict(settings)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((8, 8)), np.zeros((8, 8, 3), np.uint8)])
+def test_anything_but_grey_bytes_is_refused(pixels):
+    with pytest.raises(ValueError, match="uint8"):
+        Preprocessing().apply(pixels)
+
+
+def test_the_runtime_applies_what_trained_the_model(chest, monkeypatch):
+    """Byte for byte: what the engine is handed equals what the recorded recipe trained on."""
+    batches = pytest.importorskip("xrayedge.training.batches")
+    from xrayedge.training.data import Sample
+    from xrayedge.training.recipe import Recipe
+
+    handed = []
+    classify = Classifier.classify
+
+    def spy(self, inputs):
+        handed.append(inputs)
+        return classify(self, inputs)
+
+    monkeypatch.setattr(Classifier, "classify", spy)
+    screener = Screener()
+    assert screener.screen(chest).status == "screened"
+    for part, inputs in zip(("frontal", "classifier"), handed, strict=True):
+        recipe = Recipe.from_dict(screener.bundle.provenance[part]["recipe"])
+        trained_on = batches.model_inputs(
+            [Sample(chest, "unknown", "train", "one")], recipe.preprocessing
+        )
+        assert np.array_equal(inputs, trained_on)
+    assert np.array_equal(
+        handed[1][0], screener.bundle.classifier.preprocessing.apply(read(chest).pixels)
+    )

@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+import xrayedge
+
+
+def test_all_is_sorted_and_complete():
+    assert sorted(xrayedge.__all__) == xrayedge.__all__
+    public = {
+        name
+        for name, value in vars(xrayedge).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("xrayedge.")
+    }
+    assert public == set(xrayedge.__all__)
+
+
+def test_import_loads_no_engine_and_no_workstation():
+    heavy = {
+        "ai_edge_litert", "tflite_runtime", "onnxruntime", "keras", "tensorflow", "sklearn",
+        "pydicom", "matplotlib", "click", "rich",
+    }  # fmt: skip
+    code = "import sys, xrayedge; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not heavy & set(loaded)
+
+
+def test_device_code_never_imports_the_workstation(tmp_path):
+    code = (
+        "import sys, numpy as np, xrayedge; "
+        "xrayedge.Screener().screen(np.zeros((256, 256), np.uint8)); print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    ).stdout.split()
+    assert not {"keras", "tensorflow", "sklearn", "matplotlib", "onnxruntime"} & set(loaded)

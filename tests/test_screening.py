@@ -1,0 +1,126 @@
+import dataclasses
+import json
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from xrayedge import EngineError, Screener, read
+from xrayedge.engines import available
+from xrayedge.screening import MIN_SIDE
+
+CONTRACT = [
+    "source", "status", "reason", "label", "probabilities", "frontal_score", "model", "version",
+    "precision", "engine", "timings_ms",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=available())
+def screener(request):
+    return Screener(engine=request.param)
+
+
+def test_a_chest_is_screened(screener, chest):
+    screening = screener.screen(chest)
+    assert screening.status == "screened"
+    assert screening.reason is None
+    assert screening.source == str(chest)
+    assert screening.engine == screener.engine
+    assert set(screening.probabilities) == {"covid", "healthy", "pneumonia"}
+    assert sum(screening.probabilities.values()) == pytest.approx(1.0)
+    assert screening.probabilities[screening.label] == max(screening.probabilities.values())
+    assert screening.frontal_score >= screener.bundle.frontal.threshold
+    assert all(time > 0 for time in screening.timings_ms.values())
+
+
+def test_a_leg_and_an_mr_are_rejected(screener, leg, shoulder_mr):
+    for path in (leg, shoulder_mr):
+        screening = screener.screen(path)
+        assert (screening.status, screening.reason) == ("rejected", "not-frontal")
+        assert screening.label is None
+        assert screening.probabilities is None
+        assert screening.frontal_score < screener.bundle.frontal.threshold
+        assert screening.timings_ms["classify"] is None
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_chest_that_is_not_upright_is_rejected(screener, chest, turns):
+    screening = screener.screen(np.rot90(read(chest).pixels, turns))
+    assert (screening.status, screening.reason) == ("rejected", "not-frontal")
+
+
+def test_a_tiny_picture_is_rejected(screener):
+    screening = screener.screen(np.zeros((500, MIN_SIDE - 1), np.uint8))
+    assert (screening.status, screening.reason) == ("rejected", "too-small")
+    assert screening.frontal_score is None
+
+
+def test_a_bad_file_fails_without_an_exception(screener, tmp_path):
+    path = tmp_path / "note.txt"
+    path.write_text("no picture")
+    screening = screener.screen(path)
+    assert (screening.status, screening.reason) == ("failed", "unreadable")
+    assert "note.txt" in screening.detail
+
+
+def test_a_path_bytes_and_pixels_of_one_picture_score_the_same(screener, chest, tmp_path):
+    pixels = read(chest).pixels
+    path = tmp_path / "chest.png"
+    cv2.imwrite(str(path), pixels)
+    scores = [
+        screener.screen(source).probabilities
+        for source in (chest, chest.read_bytes(), pixels, path, str(path))
+    ]
+    assert all(score == scores[0] for score in scores)
+
+
+def test_the_json_object_is_the_contract(screener, chest, leg):
+    for path in (chest, leg):
+        values = screener.screen(path).to_dict()
+        assert list(values) == CONTRACT
+        assert list(values["timings_ms"]) == ["read", "frontal", "preprocess", "classify", "total"]
+        assert json.loads(json.dumps(values)) == values
+
+
+def test_a_result_can_not_be_changed(screener, leg):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        screener.screen(leg).status = "screened"
+
+
+def test_threads_share_one_screener(screener, chest, leg):
+    expected = [screener.screen(path).probabilities for path in (chest, leg)]
+    found = [None] * 8
+
+    def work(index):
+        found[index] = screener.screen((chest, leg)[index % 2]).probabilities
+
+    workers = [threading.Thread(target=work, args=(index,)) for index in range(len(found))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert found == expected * 4
+
+
+def test_float16_is_close_to_int8(chest):
+    int8, half = (Screener(precision=name).screen(chest) for name in ("int8", "float16"))
+    assert int8.label == half.label
+    for name, probability in half.probabilities.items():
+        assert int8.probabilities[name] == pytest.approx(probability, abs=0.1)
+
+
+def test_a_precision_that_is_not_there_lists_those_that_are():
+    with pytest.raises(EngineError, match=r"no dynamic file.*int8 \(tflite\)"):
+        Screener(precision="dynamic", engine="litert")
+
+
+def test_the_heatmap_shows_the_picture_and_explains_the_label(screener, chest):
+    screening = screener.screen(chest, heatmap=True)
+    height, width = screening.heatmap.shape[:2]
+    assert screening.heatmap.dtype == np.uint8
+    assert max(height, width) > 768
+    assert screener.screen(chest).heatmap is None
+    index = list(screening.probabilities).index(screening.label)
+    logits = screening.activation_map.mean(axis=(0, 1))
+    assert logits.argmax() == index

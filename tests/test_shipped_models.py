@@ -1,0 +1,60 @@
+"""The shipped models on the labelled radiographs; skipped where the data are not there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from xrayedge import ModelBundle
+from xrayedge.training.data import load_dataset
+from xrayedge.training.evaluation import ScoringModel, evaluate
+
+pytestmark = pytest.mark.data
+
+
+def samples_of(data_root, part):
+    where = [("set", part), ("split", "test")]
+    return load_dataset(data_root / "manifest.csv", where, complete=False).samples
+
+
+def scores_of(samples, engine, precision):
+    model = ScoringModel.from_bundle("vgg16", precision, engine, frontal=False)
+    return np.stack([model.score(sample) for sample in samples])
+
+
+@pytest.mark.parametrize(("part", "least"), [("paper", 0.95), ("extended", 0.80)])
+@pytest.mark.parametrize("engine", ["litert", "onnx"])
+def test_accuracy(data_root, part, least, engine):
+    samples = samples_of(data_root, part)
+    classes = ModelBundle.load("vgg16").classifier.classes
+    result = evaluate(samples, classes, scores_of(samples, engine, "int8"))
+    assert result.figures["accuracy"].value >= least
+
+
+def test_both_engines_give_the_label_of_the_float_model_where_it_is_sure(data_root):
+    """float16 stands for the float model: its arithmetic is float32, its weights are rounded."""
+    samples = samples_of(data_root, "extended")
+    reference = scores_of(samples, "litert", "float16")
+    ordered = np.sort(reference, axis=1)
+    sure = ordered[:, -1] - ordered[:, -2] > 0.1
+    assert sure.sum() > 0.8 * len(samples)
+    for engine in ("litert", "onnx"):
+        found = scores_of(samples, engine, "int8")
+        assert np.array_equal(found.argmax(axis=1)[sure], reference.argmax(axis=1)[sure])
+
+
+@pytest.mark.parametrize("engine", ["litert", "onnx"])
+def test_frontal_check(data_root, engine):
+    gate = ModelBundle.load("vgg16").frontal
+    model = ScoringModel.from_bundle("vgg16", "int8", engine, frontal=True)
+    manifest = data_root / "frontal_manifest.csv"
+    samples = load_dataset(manifest, [("split", "test")], complete=False).samples
+    scores = np.stack([model.score(sample) for sample in samples])
+    result = evaluate(samples, gate.network.classes, scores)
+    assert result.figures["auc/frontal"].value >= 0.98
+    passed = scores[:, gate.network.classes.index(gate.label)] >= gate.threshold
+    frontal = np.array([sample.label == "frontal" for sample in samples])
+    assert passed[frontal].mean() >= 0.98
+    assert passed[~frontal].mean() <= 0.05

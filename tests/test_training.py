@@ -1,0 +1,207 @@
+"""Training on small pictures, with the frontal check's network: seconds, not minutes."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+pytest.importorskip("sklearn")
+
+from xrayedge.errors import RunError
+from xrayedge.training import network
+from xrayedge.training.augmentation import Augmentation
+from xrayedge.training.batches import TrainingBatches, sampling_weights
+from xrayedge.training.calibration import fit_temperature, fit_threshold
+from xrayedge.training.data import Sample, load_dataset
+from xrayedge.training.recipe import RECIPES, Phase, Recipe
+from xrayedge.training.run import CHECKPOINT, MODEL, RunRecord
+from xrayedge.training.train import train
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Bright discs and dark ones."""
+    root = tmp_path_factory.mktemp("discs")
+    rng = np.random.default_rng(0)
+    for label, level in (("bright", 220), ("dark", 30)):
+        (root / label).mkdir()
+        for number in range(18):
+            pixels = rng.integers(90, 140, (60, 60)).astype(np.uint8)
+            centre = tuple(int(value) for value in rng.integers(20, 40, 2))
+            cv2.circle(pixels, centre, 14, level, -1)
+            cv2.imwrite(str(root / label / f"{number}.png"), pixels)
+    return load_dataset(root)
+
+
+@pytest.fixture
+def recipe():
+    phases = (
+        Phase(epochs=1, learning_rate=1e-3, first_block=None),
+        Phase(epochs=3, learning_rate=1e-3, first_block=1),
+    )
+    return replace(RECIPES["frontal"], phases=phases, batch_size=8, turned_label=None)
+
+
+def run(dataset, recipe, out, progress=None):
+    return train(dataset, recipe, out, data_name={"name": "discs", "where": []}, progress=progress)
+
+
+def test_a_run_says_how_it_was_made(dataset, recipe, tmp_path):
+    record = run(dataset, recipe, tmp_path)
+    assert record.finished
+    assert len(record.history) == recipe.epochs
+    assert RunRecord.read(tmp_path) == record
+    assert record.recipe == recipe
+    assert record.data["digest"] == dataset.digest()
+    assert record.versions["keras"] == keras.__version__
+    assert not (tmp_path / CHECKPOINT).exists()
+    values = json.loads((tmp_path / "run.json").read_text())
+    assert values["best_epoch"] == record.best_epoch
+
+
+def test_an_interrupted_run_ends_like_one_that_was_not(dataset, recipe, tmp_path):
+    whole = run(dataset, recipe, tmp_path / "whole")
+
+    class PowerCut(Exception):
+        pass
+
+    for stop_after in (1, 3):
+
+        def cut(number, total, epoch, stop_after=stop_after):
+            if number == stop_after:
+                raise PowerCut
+
+        with pytest.raises(PowerCut):
+            run(dataset, recipe, tmp_path / "cut", cut)
+    resumed = run(dataset, recipe, tmp_path / "cut")
+    assert len(resumed.history) == recipe.epochs
+    for one, other in zip(whole.history, resumed.history, strict=True):
+        assert one.val_loss == pytest.approx(other.val_loss, rel=1e-3)
+    first, second = (
+        keras.saving.load_model(tmp_path / name / MODEL, compile=False).get_weights()
+        for name in ("whole", "cut")
+    )
+    for one, other in zip(first, second, strict=True):
+        assert np.allclose(one, other, atol=1e-4)
+
+
+def test_a_finished_or_foreign_run_is_not_overwritten(dataset, recipe, tmp_path):
+    run(dataset, recipe, tmp_path)
+    before = (tmp_path / MODEL).read_bytes()
+    with pytest.raises(RunError, match="finished"):
+        run(dataset, recipe, tmp_path)
+    RunRecord.read(tmp_path)
+    unfinished = replace(RunRecord.read(tmp_path), finished=False)
+    unfinished.write(tmp_path)
+    with pytest.raises(RunError, match="another recipe"):
+        run(dataset, replace(recipe, seed=9), tmp_path)
+    assert (tmp_path / MODEL).read_bytes() == before
+
+
+def test_the_mean_of_the_map_is_the_logit():
+    model = network.build(network.ARCHITECTURES["frontal"], classes=3)
+    inputs = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 1), np.uint8)
+    maps = np.asarray(network.activation_map_model(model)(inputs))
+    assert maps.shape == (2, 3, 3, 3)
+    assert np.allclose(maps.mean(axis=(1, 2)), np.asarray(model(inputs)), atol=1e-5)
+
+
+def test_grey_imagenet_weights_equal_the_colour_network_inside_the_picture(tmp_path):
+    """block1_conv1 of the grey network against Keras' own three-channel preprocessing."""
+    rng = np.random.default_rng(0)
+    weights = {}
+    channels = 3
+    for block, widths in enumerate(network.ARCHITECTURES["vgg16"].blocks, start=1):
+        for conv, width in enumerate(widths, start=1):
+            name = f"block{block}_conv{conv}"
+            shape = (3, 3, channels, width)
+            weights[f"{name}/kernel"] = rng.normal(0, 0.01, shape).astype(np.float32)
+            weights[f"{name}/bias"] = rng.normal(0, 0.01, width).astype(np.float32)
+            channels = width
+    path = tmp_path / "weights.npz"
+    np.savez(path, **weights)
+    model = network.build(network.ARCHITECTURES["vgg16"], classes=3)
+    network.load_imagenet(model, path)
+    grey = rng.integers(0, 256, (1, 224, 224, 1), np.uint8)
+    first = keras.Model(model.inputs[0], model.get_layer("block1_conv1").output)
+    found = np.asarray(first(grey))
+    colour = keras.applications.vgg16.preprocess_input(
+        np.repeat(grey, 3, axis=3).astype(np.float32)
+    )
+    reference = keras.layers.Conv2D(64, 3, padding="same", activation="relu")
+    reference.build((1, 224, 224, 3))
+    reference.set_weights([weights["block1_conv1/kernel"], weights["block1_conv1/bias"]])
+    expected = np.asarray(reference(colour))
+    assert np.allclose(found[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-3)
+
+
+def test_a_file_that_holds_no_weights_is_one_clear_error(tmp_path):
+    model = network.build(network.ARCHITECTURES["vgg16"], classes=3)
+    path = tmp_path / "weights.npz"
+    path.write_text("no weights")
+    with pytest.raises(RunError, match="weights"):
+        network.load_imagenet(model, path)
+    np.savez(path, other=np.zeros(3))
+    with pytest.raises(RunError, match="block1_conv1/kernel"):
+        network.load_imagenet(model, path)
+
+
+def test_classes_are_drawn_equally_and_small_sources_more_often():
+    samples = (
+        [Sample(None, "ill", "train", str(n), "big") for n in range(81)]
+        + [Sample(None, "ill", "train", str(n), "small") for n in range(9)]
+        + [Sample(None, "well", "train", str(n), "big") for n in range(10)]
+    )
+    weights = sampling_weights(samples, source_balance=0.5)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[90:].sum() == pytest.approx(0.5)
+    assert weights[81:90].sum() == pytest.approx(0.5 * 3 / (9 + 3))
+
+
+def test_batches_depend_on_the_epoch_alone(dataset, recipe):
+    samples = dataset.split("train")
+    later = TrainingBatches(samples, dataset.classes, recipe, epoch=0)
+    first = later[0][0]
+    later.on_epoch_end()
+    started = TrainingBatches(samples, dataset.classes, recipe, epoch=1)
+    assert np.array_equal(later[1][0], started[1][0])
+    assert not np.array_equal(first, started[0][0])
+
+
+def test_augmentation_keeps_shape_and_follows_its_seed():
+    pixels = np.tile(np.arange(120, dtype=np.uint8), (90, 1))
+    strong = Augmentation(blur=1.0, erase=1.0, collimate=1.0)
+    one, same, other = (strong.apply(pixels, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one.shape == pixels.shape
+    assert one.dtype == np.uint8
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_no_augmentation_changes_nothing():
+    pixels = np.tile(np.arange(120, dtype=np.uint8), (90, 1))
+    none = Augmentation(*[0.0] * 11)
+    assert np.array_equal(none.apply(pixels, np.random.default_rng(0)), pixels)
+
+
+def test_a_recipe_survives_the_record():
+    for recipe in RECIPES.values():
+        assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_temperature_undoes_overconfidence():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20_000, 3))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(3, p=chance) for chance in chances])
+    assert fit_temperature(logits * 4.0, labels) == pytest.approx(4.0, rel=0.05)
+
+
+def test_the_threshold_lies_in_the_middle_of_the_gap():
+    scores = np.array([0.05, 0.1, 0.2, 0.8, 0.9])
+    assert fit_threshold(scores, scores > 0.5) == pytest.approx(0.5)
+    overlapping = fit_threshold(np.array([0.1, 0.6, 0.4, 0.9]), np.array([0, 0, 1, 1], bool))
+    assert overlapping == pytest.approx(0.25) or overlapping == pytest.approx(0.75)
