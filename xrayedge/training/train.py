@@ -86,6 +86,7 @@ def train(
                     epochs=phase.epochs,
                     initial_epoch=done,
                     callbacks=[recorder],
+                    shuffle=False,  # the batches are random already, and must be again on resuming
                     verbose=0,
                 )
                 record = recorder.record
