@@ -103,10 +103,12 @@ RECIPES = {
         architecture="vgg16",
         preprocessing=Preprocessing(size=224, fit="stretch", equalisation="clahe"),
         phases=(
-            Phase(epochs=2, learning_rate=1e-3, first_block=None),
-            Phase(epochs=14, learning_rate=3e-5, first_block=3),
+            Phase(epochs=1, learning_rate=1e-3, first_block=None),
+            Phase(epochs=15, learning_rate=7e-5, first_block=3),
         ),
+        augmentation=Augmentation(blur=0.25, erase=0.2, stretch=0.08),
         dropout=0.2,
+        source_balance=1.0,
     ),
     "frontal": Recipe(
         name="frontal",
