@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import BundleError
@@ -18,6 +19,8 @@ from .preprocessing import Preprocessing
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "models"
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 ModelFormat = Literal["tflite", "onnx"]
 Precision = Literal["float32", "float16", "dynamic", "int8"]
@@ -47,7 +50,7 @@ class Variant:
     parity: dict[str, float]
 
     def __post_init__(self) -> None:
-        if PurePath(self.file).name != self.file or "\\" in self.file:
+        if not _PLAIN_NAME.fullmatch(self.file):
             raise ValueError(f"{self.file!r} is not a plain file name")
         if self.format not in get_args(ModelFormat):
             raise ValueError(f"unknown format {self.format!r}")
