@@ -1,7 +1,7 @@
 """Training on small pictures, with the frontal check's network: seconds, not minutes."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.batches import TrainingBatches, sampling_weights
 from xrayedge.training.calibration import fit_temperature, fit_threshold
 from xrayedge.training.data import Sample, load_dataset
+from xrayedge.training.losses import SourceAwareCrossentropy, targets
 from xrayedge.training.recipe import RECIPES, Phase, Recipe
 from xrayedge.training.run import CHECKPOINT, MODEL, RunRecord
 from xrayedge.training.train import train
@@ -102,7 +103,7 @@ def test_a_finished_or_foreign_run_is_not_overwritten(dataset, recipe, tmp_path)
 
 
 def test_the_mean_of_the_map_is_the_logit():
-    model = network.build(network.ARCHITECTURES["frontal"], classes=3)
+    model = network.build(network.ARCHITECTURES["frontal"], size=96, classes=3)
     inputs = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 1), np.uint8)
     maps = np.asarray(network.activation_map_model(model)(inputs))
     assert maps.shape == (2, 3, 3, 3)
@@ -123,7 +124,7 @@ def test_grey_imagenet_weights_equal_the_colour_network_inside_the_picture(tmp_p
             channels = width
     path = tmp_path / "weights.npz"
     np.savez(path, **weights)
-    model = network.build(network.ARCHITECTURES["vgg16"], classes=3)
+    model = network.build(network.ARCHITECTURES["vgg16"], size=224, classes=3)
     network.load_imagenet(model, path)
     grey = rng.integers(0, 256, (1, 224, 224, 1), np.uint8)
     first = keras.Model(model.inputs[0], model.get_layer("block1_conv1").output)
@@ -139,7 +140,7 @@ def test_grey_imagenet_weights_equal_the_colour_network_inside_the_picture(tmp_p
 
 
 def test_a_file_that_holds_no_weights_is_one_clear_error(tmp_path):
-    model = network.build(network.ARCHITECTURES["vgg16"], classes=3)
+    model = network.build(network.ARCHITECTURES["vgg16"], size=224, classes=3)
     path = tmp_path / "weights.npz"
     path.write_text("no weights")
     with pytest.raises(RunError, match="weights"):
@@ -173,8 +174,12 @@ def test_batches_depend_on_the_epoch_alone(dataset, recipe):
 
 def test_augmentation_keeps_shape_and_follows_its_seed():
     pixels = np.tile(np.arange(120, dtype=np.uint8), (90, 1))
-    strong = Augmentation(blur=1.0, erase=1.0, collimate=1.0)
-    one, same, other = (strong.apply(pixels, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    lender = np.full((50, 70), 200, np.uint8)
+    chances = dict.fromkeys(("blur", "erase", "collimate", "style", "border"), 1.0)
+    strong = Augmentation(**chances, texture=0.5, noise=0.02)
+    one, same, other = (
+        strong.apply(pixels, lender, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
     assert one.shape == pixels.shape
     assert one.dtype == np.uint8
     assert np.array_equal(one, same)
@@ -183,8 +188,41 @@ def test_augmentation_keeps_shape_and_follows_its_seed():
 
 def test_no_augmentation_changes_nothing():
     pixels = np.tile(np.arange(120, dtype=np.uint8), (90, 1))
-    none = Augmentation(*[0.0] * 11)
-    assert np.array_equal(none.apply(pixels, np.random.default_rng(0)), pixels)
+    none = Augmentation(**{one.name: 0.0 for one in fields(Augmentation)})
+    assert np.array_equal(none.apply(pixels, pixels, np.random.default_rng(0)), pixels)
+
+
+def test_another_pictures_border_leaves_the_middle_alone():
+    nothing = {one.name: 0.0 for one in fields(Augmentation)}
+    bordered = Augmentation(**{**nothing, "border": 1.0})
+    dark, bright = np.zeros((100, 80), np.uint8), np.full((40, 40), 255, np.uint8)
+    for seed in range(20):
+        result = bordered.apply(dark, bright, np.random.default_rng(seed))
+        assert (result[25:75, 20:60] == 0).all()
+        assert result[[0, 0, -1, -1], [0, -1, 0, -1]].min() > 200
+
+
+def test_a_matched_histogram_is_the_others():
+    nothing = {one.name: 0.0 for one in fields(Augmentation)}
+    styled = Augmentation(**{**nothing, "style": 1.0})
+    ramp = np.tile(np.arange(0, 128, dtype=np.uint8), (64, 1))
+    bright = np.tile(np.arange(128, 256, dtype=np.uint8), (64, 1))
+    means = [styled.apply(ramp, bright, np.random.default_rng(n)).mean() for n in range(20)]
+    assert ramp.mean() <= min(means) < max(means) <= bright.mean()  # each by a share of its own
+
+
+def test_within_a_source_a_class_it_never_holds_is_no_rival():
+    labels = np.array([0, 1])
+    rivals = np.array([[True, False, True], [False, True, True]])
+    wanted = targets(labels, rivals, 3)
+    logits = np.array([[1.0, 5.0, 0.0], [-9.0, 1.0, 0.0]], np.float32)
+    within = np.asarray(SourceAwareCrossentropy(share=1.0).call(wanted, logits))
+    assert within == pytest.approx(np.log(1 + np.exp(-1.0)), rel=1e-4)
+    plain = np.asarray(SourceAwareCrossentropy(label_smoothing=0.1).call(wanted, logits))
+    keras_own = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=0.1, reduction=None
+    )(wanted[:, 0], logits)
+    assert plain == pytest.approx(np.asarray(keras_own), rel=1e-4)
 
 
 def test_a_recipe_survives_the_record():

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import cv2
@@ -19,6 +19,9 @@ from .engines import EngineName
 from .errors import XrayEdgeError
 from .files import write_atomically
 from .screening import Screener, Screening
+
+if TYPE_CHECKING:
+    from .training.evaluation import Evaluation
 
 _NOT_ALL_SCREENED = 1
 _USAGE_ERROR = 2
@@ -220,7 +223,13 @@ def train(
 @main.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Write the figures as JSON here.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="REPORT",
+    help="Write figures, JSON and an HTML page into this folder.",
+)
+@click.option("--by", multiple=True, metavar="COLUMN", help="Also each value of a column apart.")
 @click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check.")
 @_precision
 @_engine
@@ -229,6 +238,7 @@ def evaluate(
     model: str,
     data: Path,
     out: Path | None,
+    by: tuple[str, ...],
     frontal: bool,
     precision: Precision,
     engine: EngineName | None,
@@ -243,29 +253,51 @@ def evaluate(
     from .training.data import load_dataset
     from .training.run import RECORD
 
+    samples = load_dataset(data, where, complete=False).samples
     if (Path(model) / RECORD).is_file():
         scoring = evaluation.ScoringModel.from_run(Path(model))
     else:
         scoring = evaluation.ScoringModel.from_bundle(model, precision, engine, frontal=frontal)
-    samples = load_dataset(data, where, complete=False).samples
-    scores = np.stack(
-        [
-            scoring.score(sample)
-            for sample in track(samples, "scoring", console=_messages, transient=True)
-        ]
-    )
+    evaluation.check_labels(samples, scoring.classes)
+    judgements = [
+        scoring.judge(scoring.inputs(sample))
+        for sample in track(samples, "scoring", console=_messages, transient=True)
+    ]
+    scores = np.stack([scores for scores, _ in judgements])
     result = evaluation.evaluate(samples, scoring.classes, scores)
+    parts = {
+        column: evaluation.evaluate_by(column, samples, scoring.classes, scores) for column in by
+    }
     if out is not None:
-        write_atomically(out, (json.dumps(result.to_dict(), indent=2) + "\n").encode())
+        from .training.report import Judged, write_report
+
+        maps = np.stack([found for _, found in judgements])
+        judged = Judged(samples, scoring.classes, scoring.preprocessing, scores, maps)
+        filters = "".join(f", {column}={value}" for column, value in where)
+        write_report(out, f"{Path(model).name} on {data.name}{filters}", judged, result, parts)
+    _results.print(f"{result.pictures} pictures of {result.patients} patients")
     figures = Table("figure", "value", "95 % interval")
     for name, figure in result.figures.items():
         figures.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
-    _results.print(f"{result.pictures} pictures of {result.patients} patients")
     _results.print(figures)
     confusion = Table("true \\ predicted", *scoring.classes)
     for true, row in result.confusion.items():
         confusion.add_row(true, *map(str, row.values()))
     _results.print(confusion)
+    for column, evaluations in parts.items():
+        _results.print(_parts_table(column, evaluations))
+
+
+def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> Table:
+    found = dict.fromkeys(name for part in evaluations.values() for name in part.figures)
+    shown = [name for name in found if name.startswith(("accuracy", "recall/", "auc/"))]
+    table = Table(column, "pictures", *shown)
+    for value, part in evaluations.items():
+        cells = [
+            f"{part.figures[name].value:.3f}" if name in part.figures else "" for name in shown
+        ]
+        table.add_row(value, str(part.pictures), *cells)
+    return table
 
 
 @main.command()

@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+_OCTAVES = 5
+_DEEPEST_INSET = 0.18  # of a side: the lungs begin further in
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -31,6 +34,17 @@ class Augmentation:
         Probability of blanking a rectangle, where burnt-in text or a device might be.
     collimate
         Probability of blanking bars along the sides, as a collimator or a film's edge does.
+    style
+        Probability of moving the grey values towards another picture's histogram, so that a
+        source's exposure and film do not give its class away.
+    border
+        Probability of surrounding the middle of the picture with another picture's outside, so
+        that labels, shields and collimation do not give the class away.
+    texture
+        Natural logarithm of the gain on each octave of detail: detectors and their software
+        sharpen and smooth differently.
+    noise
+        Largest standard deviation of added noise, as a fraction of the grey range.
     """
 
     rotation: float = 8.0
@@ -44,13 +58,30 @@ class Augmentation:
     blur: float = 0.4
     erase: float = 0.3
     collimate: float = 0.0
+    style: float = 0.0
+    border: float = 0.0
+    texture: float = 0.0
+    noise: float = 0.0
 
-    def apply(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Vary ``uint8 [H, W]``; the result has the same shape."""
+    def apply(
+        self, pixels: NDArray[np.uint8], other: NDArray[np.uint8], rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        """Vary ``uint8 [H, W]``; the result has the same shape.
+
+        ``other``, a picture of any class and size, lends its style and its surroundings.
+        """
         pixels = self._warp(pixels, rng)
+        if rng.random() < self.border:
+            pixels = _surround(pixels, other, rng)
+        if self.texture:
+            pixels = _retexture(pixels, self.texture, rng)
         if rng.random() < self.blur:
             pixels = _degrade(pixels, rng)
+        if rng.random() < self.style:
+            pixels = _restyle(pixels, other, rng)
         pixels = self._expose(pixels, rng)
+        if self.noise:
+            pixels = _add_noise(pixels, rng.uniform(0.0, self.noise), rng)
         if rng.random() < self.erase:
             pixels = _erase(pixels, rng)
         if rng.random() < self.collimate:
@@ -84,6 +115,60 @@ class Augmentation:
         levels = levels + rng.uniform(-self.brightness, self.brightness)
         table = np.rint(np.clip(levels, 0.0, 1.0) * 255.0).astype(np.uint8)
         return np.asarray(cv2.LUT(pixels, table), dtype=np.uint8)
+
+
+def _surround(
+    pixels: NDArray[np.uint8], other: NDArray[np.uint8], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Keep a central rectangle of random insets, softly bordered; the rest becomes ``other``."""
+    height, width = pixels.shape
+    top, bottom = (round(height * inset) for inset in rng.uniform(0.02, _DEEPEST_INSET, 2))
+    left, right = (round(width * inset) for inset in rng.uniform(0.02, _DEEPEST_INSET, 2))
+    own = np.zeros((height, width), np.float32)
+    own[top : height - bottom, left : width - right] = 1.0
+    softness = 0.01 * min(height, width)
+    own = np.asarray(cv2.GaussianBlur(own, (0, 0), softness), dtype=np.float32)
+    outside = cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.rint(own * pixels + (1.0 - own) * outside), dtype=np.uint8)
+
+
+def _retexture(
+    pixels: NDArray[np.uint8], strength: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Scale each band of a Laplacian pyramid (Burt & Adelson 1983) by its own random gain."""
+    level: NDArray[np.float32] = pixels.astype(np.float32)
+    bands = []
+    for _ in range(_OCTAVES):
+        below = np.asarray(cv2.pyrDown(level), dtype=np.float32)
+        bands.append(level - cv2.pyrUp(below, dstsize=(level.shape[1], level.shape[0])))
+        level = below
+    for band in reversed(bands):
+        gain = np.float32(np.exp(rng.uniform(-strength, strength)))
+        above = cv2.pyrUp(level, dstsize=(band.shape[1], band.shape[0]))
+        level = np.asarray(above + gain * band, dtype=np.float32)
+    return np.asarray(np.clip(np.rint(level), 0, 255), dtype=np.uint8)
+
+
+def _restyle(
+    pixels: NDArray[np.uint8], other: NDArray[np.uint8], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Match the histogram to ``other``'s, by a random share."""
+    own, wanted = (
+        np.cumsum(np.bincount(picture.ravel(), minlength=256)) / picture.size
+        for picture in (pixels, other)
+    )
+    levels = np.arange(256)
+    matched = np.interp(own, wanted, levels)
+    share = rng.random()
+    table = np.rint(share * matched + (1.0 - share) * levels).astype(np.uint8)
+    return np.asarray(cv2.LUT(pixels, table), dtype=np.uint8)
+
+
+def _add_noise(
+    pixels: NDArray[np.uint8], deviation: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(deviation * 255.0)
+    return np.asarray(np.clip(np.rint(pixels + noise), 0, 255), dtype=np.uint8)
 
 
 def _degrade(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

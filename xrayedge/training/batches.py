@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ..imaging import read
 from ..preprocessing import Preprocessing
 from .data import Sample
+from .losses import targets
 from .recipe import Recipe
 
 _DRAW, _AUGMENT = 1, 2  # separate streams of random numbers
@@ -47,6 +49,16 @@ def sampling_weights(samples: Sequence[Sample], source_balance: float) -> NDArra
     return np.asarray(weights) / len(labels)
 
 
+def source_targets(samples: Sequence[Sample], classes: Sequence[str]) -> NDArray[np.float32]:
+    """`losses.targets` of samples: the rivals are the classes of the sample's own source."""
+    labels = np.array([classes.index(sample.label) for sample in samples])
+    held: dict[str, set[str]] = {}
+    for sample in samples:
+        held.setdefault(sample.source, set()).add(sample.label)
+    rivals = [[name in held[sample.source] for name in classes] for sample in samples]
+    return targets(labels, np.array(rivals), len(classes))
+
+
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
     """Augmented batches; what is drawn depends on the seed, the epoch and the position alone.
 
@@ -58,9 +70,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
     ) -> None:
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self._samples = samples
-        self._targets = np.eye(len(classes), dtype=np.float32)[
-            [classes.index(sample.label) for sample in samples]
-        ]
+        self._targets = source_targets(samples, classes)
         self._recipe = recipe
         self._weights = sampling_weights(samples, recipe.source_balance)
         self._pixels: dict[int, NDArray[np.uint8]] = {}
@@ -91,7 +101,17 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         self._drawn = rng.choice(len(self._samples), size=count, p=self._weights)
 
     def _augmented(self, index: int, rng: np.random.Generator) -> NDArray[Any]:
-        if index not in self._pixels:
-            self._pixels[index] = read_sample(self._samples[index])
-        varied = self._recipe.augmentation.apply(self._pixels[index], rng)
+        other = int(rng.integers(len(self._samples)))
+        varied = self._recipe.augmentation.apply(self._read(index), self._read(other), rng)
         return self._recipe.preprocessing.apply(varied)
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        """The picture at twice the input's resolution at most: finer detail would be lost."""
+        if index not in self._pixels:
+            pixels = read_sample(self._samples[index])
+            scale = 2 * self._recipe.preprocessing.size / min(pixels.shape)
+            if scale < 1.0:
+                shrunk = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                pixels = np.asarray(shrunk, dtype=np.uint8)
+            self._pixels[index] = pixels
+        return self._pixels[index]

@@ -6,8 +6,8 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,8 @@ class Sample:
         The hospital or collection it came from; empty where the data don't say.
     quarter_turns
         Counter-clockwise turns of 90 degrees to apply after reading.
+    columns
+        The manifest's row, to evaluate groups of pictures apart; empty for a folder.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Sample:
     group: str
     source: str = ""
     quarter_turns: int = 0
+    columns: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,8 @@ def _read_manifest(manifest: Path, where: Sequence[tuple[str, str]]) -> list[Sam
         if split and split not in SPLITS:
             raise DatasetError(f"{manifest}, row {number}: split {split!r} is none of {SPLITS}")
         group = row.get("group_id") or row.get("patient_id") or row["file"]
-        samples.append(Sample(path, row["label"], split, group, row.get("source") or ""))
+        source = row.get("source") or ""
+        samples.append(Sample(path, row["label"], split, group, source, columns=row))
     return samples
 
 

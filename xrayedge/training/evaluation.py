@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
-    recall_score,
+    precision_recall_fscore_support,
     roc_auc_score,
 )
 
@@ -22,12 +22,16 @@ from ..classifier import Classifier
 from ..engines import EngineName, preferred_engine
 from ..errors import DatasetError
 from ..preprocessing import Preprocessing
-from ..scores import softmax
+from ..scores import probabilities, softmax
 from .batches import read_sample
 from .data import Sample
 from .run import MODEL, RunRecord
 
-BOOTSTRAP_ROUNDS = 2000
+#: Probabilities and activation map of one picture.
+Judgement = tuple[NDArray[np.float64], NDArray[np.float32]]
+
+BOOTSTRAP_ROUNDS = 1000
+CALIBRATION_BINS = 10
 _LEVEL = (2.5, 97.5)
 
 
@@ -49,8 +53,10 @@ class Evaluation:
     pictures, patients
         How many there were.
     figures
-        ``accuracy``, ``balanced_accuracy``, ``macro_auc``, and for each class
-        ``recall/CLASS`` and ``auc/CLASS`` (one against the rest).
+        ``accuracy``, ``balanced_accuracy``, ``calibration_error``; ``macro_`` ``precision``,
+        ``f1``, ``specificity`` and ``auc``; and of each class ``precision/CLASS``,
+        ``recall/CLASS``, ``f1/CLASS``, ``specificity/CLASS`` and ``auc/CLASS`` (one against the
+        rest). Of a single class only ``accuracy`` and its ``recall`` have a meaning.
     confusion
         ``confusion[true][predicted]``, counts of pictures.
     """
@@ -75,27 +81,30 @@ class ScoringModel:
         In the order of the scores.
     preprocessing
         What makes its input.
-    predict
-        From an input ``uint8 [1, size, size, 1]`` to probabilities ``float64 [classes]``.
+    judge
+        From an input ``uint8 [1, size, size, 1]`` to probabilities ``float64 [classes]`` and the
+        activation map ``float32 [h, w, classes]``.
     """
 
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    predict: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+    judge: Callable[[NDArray[np.uint8]], Judgement]
 
     @classmethod
     def from_run(cls, folder: Path) -> ScoringModel:
         """The Keras model of a run folder."""
         import keras
 
+        from .network import activation_map_model
+
         record = RunRecord.read(folder)
-        model = keras.saving.load_model(folder / MODEL, compile=False)
+        model = activation_map_model(keras.saving.load_model(folder / MODEL, compile=False))
 
-        def predict(inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
-            logits = np.asarray(model.predict_on_batch(inputs))[0]
-            return softmax(logits / record.temperature)
+        def judge(inputs: NDArray[np.uint8]) -> Judgement:
+            found = np.asarray(model.predict_on_batch(inputs))[0]
+            return probabilities(found, record.temperature), found
 
-        return cls(record.classes, record.recipe.preprocessing, predict)
+        return cls(record.classes, record.recipe.preprocessing, judge)
 
     @classmethod
     def from_bundle(
@@ -109,15 +118,45 @@ class ScoringModel:
             bundle, network, precision, engine or preferred_engine(), threads
         )
 
-        def predict(inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
-            return np.asarray(list(classifier.classify(inputs)[0].values()))
+        def judge(inputs: NDArray[np.uint8]) -> Judgement:
+            scores, found = classifier.classify(inputs)
+            return np.asarray(list(scores.values())), found
 
-        return cls(network.classes, network.preprocessing, predict)
+        return cls(network.classes, network.preprocessing, judge)
+
+    def inputs(self, sample: Sample) -> NDArray[np.uint8]:
+        """The sample as the model reads it, ``uint8 [1, size, size, 1]``."""
+        return self.preprocessing.apply(read_sample(sample))[np.newaxis]
 
     def score(self, sample: Sample) -> NDArray[np.float64]:
         """Probabilities, ``float64 [classes]``."""
-        inputs = self.preprocessing.apply(read_sample(sample))[np.newaxis]
-        return self.predict(inputs)
+        return self.judge(self.inputs(sample))[0]
+
+
+def predict(
+    model: Path, inputs: NDArray[np.uint8], temperature: float, batch_size: int = 32
+) -> NDArray[np.float64]:
+    """Probabilities ``float64 [N, classes]`` of a Keras model for ``uint8 [N, size, size, 1]``."""
+    import keras
+
+    network = keras.saving.load_model(model, compile=False)
+    logits = np.asarray(network.predict(inputs, batch_size=batch_size, verbose=0))
+    return softmax(logits / temperature)
+
+
+def check_labels(samples: Sequence[Sample], classes: Sequence[str]) -> None:
+    """Whether pictures can be evaluated at all; cheap, so ask before they are scored.
+
+    Raises
+    ------
+    DatasetError
+        A label that the model does not know, or fewer than two classes in the data.
+    """
+    labels = {sample.label for sample in samples}
+    for label in sorted(labels - set(classes)):
+        raise DatasetError(f"the model knows no class {label!r}; it knows {', '.join(classes)}")
+    if len(labels) < 2:
+        raise DatasetError("the pictures to evaluate are of one class only; figures need two")
 
 
 def evaluate(
@@ -133,20 +172,8 @@ def evaluate(
         Class names, in the order of the scores' columns.
     scores
         Probabilities, ``float64 [N, classes]``.
-
-    Raises
-    ------
-    DatasetError
-        A label that the model does not know, or fewer than two classes in the data.
     """
-    unknown = sorted({sample.label for sample in samples} - set(classes))
-    if unknown:
-        raise DatasetError(
-            f"the model knows no class {unknown[0]!r}; it knows {', '.join(classes)}"
-        )
     labels = np.array([classes.index(sample.label) for sample in samples])
-    if len(np.unique(labels)) < 2:
-        raise DatasetError("the pictures to evaluate are of one class only; figures need two")
     groups: dict[str, list[int]] = {}
     for index, sample in enumerate(samples):
         groups.setdefault(sample.group, []).append(index)
@@ -165,21 +192,92 @@ def evaluate(
     return Evaluation(len(samples), len(groups), intervals, confusion)
 
 
+def evaluate_by(
+    column: str,
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    scores: NDArray[np.float64],
+) -> dict[str, Evaluation]:
+    """One evaluation for each value of a manifest's column, such as ``source`` or ``view``.
+
+    Raises
+    ------
+    DatasetError
+        The data have no such column.
+    """
+    if any(column not in sample.columns for sample in samples):
+        raise DatasetError(f"the data have no column {column!r}")
+    values = [sample.columns[column] for sample in samples]
+    parts = {}
+    for value in sorted(set(values)):
+        chosen = [index for index, other in enumerate(values) if other == value]
+        parts[value] = evaluate([samples[index] for index in chosen], classes, scores[chosen])
+    return parts
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Pictures of like confidence: their mean confidence and the share that was right."""
+
+    pictures: int
+    confidence: float
+    accuracy: float
+
+
+def calibration_bins(
+    labels: NDArray[np.integer], scores: NDArray[np.float64]
+) -> list[CalibrationBin]:
+    """Pictures in bins of equal width by the probability of their predicted class; none empty."""
+    confidence = scores.max(axis=1)
+    right = scores.argmax(axis=1) == labels
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return [
+        CalibrationBin(
+            int((bins == number).sum()),
+            float(confidence[bins == number].mean()),
+            float(right[bins == number].mean()),
+        )
+        for number in np.unique(bins)
+    ]
+
+
+def _calibration_error(labels: NDArray[np.integer], scores: NDArray[np.float64]) -> float:
+    """Expected calibration error (Naeini et al. 2015)."""
+    return sum(
+        one.pictures / len(labels) * abs(one.confidence - one.accuracy)
+        for one in calibration_bins(labels, scores)
+    )
+
+
 def _figures(
     labels: NDArray[np.int_], scores: NDArray[np.float64], classes: Sequence[str]
 ) -> dict[str, float]:
     predicted = scores.argmax(axis=1)
     present = np.unique(labels)
-    recalls = recall_score(labels, predicted, labels=present, average=None, zero_division=0.0)
+    precisions, recalls, f1s, _ = precision_recall_fscore_support(
+        labels, predicted, labels=present, average=None, zero_division=0.0
+    )
+    accuracy = accuracy_score(labels, predicted)
+    if len(present) == 1:
+        return {"accuracy": float(accuracy), f"recall/{classes[present[0]]}": float(recalls[0])}
+    specificities = [(predicted[labels != index] != index).mean() for index in present]
     aucs = [roc_auc_score(labels == index, scores[:, index]) for index in present]
     figures = {
-        "accuracy": accuracy_score(labels, predicted),
+        "accuracy": accuracy,
         "balanced_accuracy": recalls.mean(),
+        "macro_precision": precisions.mean(),
+        "macro_f1": f1s.mean(),
+        "macro_specificity": np.mean(specificities),
         "macro_auc": np.mean(aucs),
+        "calibration_error": _calibration_error(labels, scores),
     }
-    for index, recall, auc in zip(present, recalls, aucs, strict=True):
-        figures[f"recall/{classes[index]}"] = recall
-        figures[f"auc/{classes[index]}"] = auc
+    for number, index in enumerate(present):
+        name = classes[index]
+        figures[f"precision/{name}"] = precisions[number]
+        figures[f"recall/{name}"] = recalls[number]
+        figures[f"f1/{name}"] = f1s[number]
+        figures[f"specificity/{name}"] = specificities[number]
+        figures[f"auc/{name}"] = aucs[number]
     return {name: float(value) for name, value in figures.items()}
 
 

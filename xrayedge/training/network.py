@@ -31,8 +31,6 @@ class Architecture:
     ----------
     blocks
         The widths of each block's convolutions.
-    input_size
-        Side of the square input, in pixels.
     input_scale
         Factor on the grey values after the mean is subtracted.
     imagenet
@@ -40,7 +38,6 @@ class Architecture:
     """
 
     blocks: tuple[tuple[int, ...], ...]
-    input_size: int
     input_scale: float
     imagenet: bool
 
@@ -48,27 +45,24 @@ class Architecture:
 ARCHITECTURES = {
     "vgg16": Architecture(
         blocks=((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
-        input_size=224,
         input_scale=1.0,
         imagenet=True,
     ),
-    # 11 million multiply-accumulates: a small fraction of any classifier it stands before.
+    # 11 million multiply-accumulates at 96 pixels: a small fraction of a classifier's.
     "frontal": Architecture(
         blocks=((8,), (16,), (32,), (64,), (96,)),
-        input_size=96,
         input_scale=1.0 / 64.0,
         imagenet=False,
     ),
 }
 
 
-def build(architecture: Architecture, classes: int, dropout: float = 0.0) -> keras.Model:
-    """Build the network, untrained.
+def build(architecture: Architecture, size: int, classes: int, dropout: float = 0.0) -> keras.Model:
+    """Build the network for square inputs of ``size`` pixels, untrained.
 
     Layers are named ``block1_conv1`` ... as in Keras' VGG16, then ``activation_map`` (a 1x1
     convolution to ``classes`` channels) and ``logits``.
     """
-    size = architecture.input_size
     inputs = keras.Input((size, size, 1), dtype="uint8", name="image")
     scale = architecture.input_scale
     x = keras.layers.Rescaling(

@@ -53,6 +53,9 @@ class Recipe:
     source_balance
         Exponent on the number of pictures when a class's sources are drawn from: 1 draws them as
         they come, 0 equally often. Classes are always drawn equally often.
+    within_source
+        Share of the loss that compares a picture's class with its own source's other classes
+        alone; see `losses.SourceAwareCrossentropy`.
     turned_label
         Set by the frontal check: pictures of this class also appear turned, as a class ``turned``.
     precision
@@ -71,6 +74,7 @@ class Recipe:
     label_smoothing: float = 0.05
     dropout: float = 0.0
     source_balance: float = 0.5
+    within_source: float = 0.0
     turned_label: str | None = None
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     seed: int = 0

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from ..errors import RunError
 from ..scores import softmax
-from .batches import TrainingBatches, model_inputs
+from .batches import TrainingBatches, model_inputs, source_targets
 from .calibration import fit_temperature, fit_threshold
 from .data import Dataset, Sample
+from .losses import SourceAwareCrossentropy, accuracy
 from .network import ARCHITECTURES, build, load_imagenet
 from .recipe import Phase, Recipe
 from .run import CHECKPOINT, MODEL, Epoch, RunRecord
@@ -68,7 +69,7 @@ def train(
     keras.config.set_dtype_policy(recipe.precision)
     try:
         keras.utils.set_random_seed(recipe.seed)
-        model = build(ARCHITECTURES[recipe.architecture], len(dataset.classes), recipe.dropout)
+        model = _build(recipe, len(dataset.classes), recipe.dropout)
         if not record.history and ARCHITECTURES[recipe.architecture].imagenet:
             load_imagenet(model, weights)
         for number, phase in enumerate(recipe.phases):
@@ -128,9 +129,12 @@ def _validation(dataset: Dataset, recipe: Recipe) -> tuple[NDArray[np.uint8], ND
     samples: tuple[Sample, ...] = dataset.split("val")
     if not samples or not dataset.split("train"):
         raise RunError("training needs pictures in both splits, train and val")
-    labels = [dataset.classes.index(sample.label) for sample in samples]
-    targets = np.eye(len(dataset.classes), dtype=np.float32)[labels]
-    return model_inputs(samples, recipe.preprocessing), targets
+    return model_inputs(samples, recipe.preprocessing), source_targets(samples, dataset.classes)
+
+
+def _build(recipe: Recipe, classes: int, dropout: float = 0.0) -> keras.Model:
+    size = recipe.preprocessing.size
+    return build(ARCHITECTURES[recipe.architecture], size, classes, dropout)
 
 
 def _compile(model: keras.Model, phase: Phase, recipe: Recipe, steps: int) -> None:
@@ -148,10 +152,8 @@ def _compile(model: keras.Model, phase: Phase, recipe: Recipe, steps: int) -> No
     )
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay),
-        loss=keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        ),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=SourceAwareCrossentropy(recipe.within_source, recipe.label_smoothing),
+        metrics=[accuracy],
     )
 
 
@@ -214,7 +216,7 @@ def _save_float32(model: keras.Model, record: RunRecord, path: Path) -> None:
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        plain = build(ARCHITECTURES[record.recipe.architecture], len(record.classes))
+        plain = _build(record.recipe, len(record.classes))
     finally:
         keras.config.set_dtype_policy(policy)
     plain.set_weights(model.get_weights())
@@ -229,13 +231,14 @@ def _finish(
 ) -> RunRecord:
     model = keras.saving.load_model(out / MODEL, compile=False)
     logits = np.asarray(model.predict(inputs, batch_size=record.recipe.batch_size, verbose=0))
-    temperature = fit_temperature(logits, targets.argmax(axis=1))
+    labels = targets[:, 0].argmax(axis=1)
+    temperature = fit_temperature(logits, labels)
     threshold = None
     positive = record.recipe.turned_label
     if positive is not None:
         column = record.classes.index(positive)
         scores = softmax(logits / temperature)[:, column]
-        threshold = fit_threshold(scores, targets[:, column] == 1.0)
+        threshold = fit_threshold(scores, labels == column)
     record = replace(record, finished=True, temperature=temperature, threshold=threshold)
     record.write(out)
     (out / CHECKPOINT).unlink(missing_ok=True)

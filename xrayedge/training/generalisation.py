@@ -1,0 +1,89 @@
+"""Leave one source out: the only honest guide to a hospital that training never saw."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import DatasetError
+from .batches import model_inputs
+from .data import Dataset, Sample
+from .evaluation import Evaluation, evaluate, predict
+from .recipe import Recipe
+from .run import MODEL, RunRecord
+from .train import Progress, train
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A source, and how a model that never saw it judges its pictures."""
+
+    source: str
+    evaluation: Evaluation
+
+
+def leave_one_source_out(
+    dataset: Dataset,
+    recipe: Recipe,
+    out: Path,
+    *,
+    data_name: dict[str, Any],
+    weights: Path | None = None,
+    progress: Callable[[str], Progress] | None = None,
+) -> Iterator[LeftOut]:
+    """For each source: train without its pictures, then score them.
+
+    A source without which a class would have no picture left is passed over. The `test` split is
+    never touched, so what is chosen by these figures can still be tested.
+
+    Parameters
+    ----------
+    dataset, recipe, data_name, weights
+        As for `train.train`.
+    out
+        Holds a run folder per source; finished ones are used again.
+    progress
+        Gives the callback of `train.train` for a source.
+
+    Raises
+    ------
+    DatasetError
+        No source can be left out.
+    """
+    learnt = [sample for sample in dataset.samples if sample.split != "test"]
+    sources = [
+        source
+        for source in sorted({sample.source for sample in learnt})
+        if _classes(learnt, "train", without=source) == set(dataset.classes)
+    ]
+    if not sources:
+        raise DatasetError("no source can be left out: a class would have no pictures")
+    for source in sources:
+        rest = tuple(sample for sample in learnt if sample.source != source)
+        held_out = [sample for sample in learnt if sample.source == source]
+        folder = out / _folder_name(source)
+        if not (folder / "run.json").exists() or not RunRecord.read(folder).finished:
+            train(
+                replace(dataset, samples=rest),
+                recipe,
+                folder,
+                data_name={**data_name, "without": source},
+                weights=weights,
+                progress=progress(source) if progress else None,
+            )
+        inputs = model_inputs(held_out, recipe.preprocessing)
+        scores = predict(folder / MODEL, inputs, RunRecord.read(folder).temperature)
+        yield LeftOut(source, evaluate(held_out, dataset.classes, scores))
+
+
+def _classes(samples: list[Sample], split: str, without: str) -> set[str]:
+    return {
+        sample.label for sample in samples if sample.split == split and sample.source != without
+    }
+
+
+def _folder_name(source: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", source).strip("-").lower()[:40] or "unnamed"
