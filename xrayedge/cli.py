@@ -193,16 +193,24 @@ def train(
         RECIPES[recipe_name],
         **{name: value for name, value in changes.items() if value is not None},
     )
-    dataset = load_dataset(data, where, seed=recipe.seed, turned_of=recipe.turned_label)
+    dataset = load_dataset(
+        data,
+        where,
+        seed=recipe.seed,
+        with_val=recipe.keep == "best",
+        turned_of=recipe.turned_label,
+    )
     for split, counts in dataset.summary().items():
         listed = ", ".join(f"{count} {label}" for label, count in counts.items())
         _messages.print(f"{split}: {listed}")
 
     def show(number: int, total: int, epoch: Epoch) -> None:
+        val = ""
+        if epoch.val_loss is not None:
+            val = f"val loss {epoch.val_loss:.4f}  val accuracy {epoch.val_accuracy:.3f}  "
         _messages.print(
             f"epoch {number}/{total}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.3f}  "
-            f"val loss {epoch.val_loss:.4f}  val accuracy {epoch.val_accuracy:.3f}  "
-            f"{epoch.seconds:.0f} s"
+            f"{val}{epoch.seconds:.0f} s"
         )
 
     from .training.train import train as run_training

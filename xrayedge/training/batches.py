@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..imaging import read
 from ..preprocessing import Preprocessing
+from .augmentation import Augmentation
 from .data import Sample
 from .losses import targets
 from .recipe import Recipe
@@ -60,18 +61,34 @@ def source_targets(samples: Sequence[Sample], classes: Sequence[str]) -> NDArray
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
-    """Augmented batches; what is drawn depends on the seed, the epoch and the position alone.
+    """Training batches; what is drawn depends on the seed, the epoch and the position alone.
 
-    A resumed run therefore sees what the interrupted one would have seen.
+    A resumed run therefore sees what the interrupted one would have seen. Augmented pictures are
+    drawn by `sampling_weights`; without augmentation each is seen once an epoch.
+
+    Parameters
+    ----------
+    samples, classes, recipe
+        What to draw from and how.
+    epoch
+        The first epoch's number.
+    features
+        Without augmentation: the network's input for each sample, ``float32 [N, ...]``.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], classes: Sequence[str], recipe: Recipe, epoch: int
+        self,
+        samples: Sequence[Sample],
+        classes: Sequence[str],
+        recipe: Recipe,
+        epoch: int,
+        features: NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self._samples = samples
         self._targets = source_targets(samples, classes)
         self._recipe = recipe
+        self._features = features
         self._weights = sampling_weights(samples, recipe.source_balance)
         self._pixels: dict[int, NDArray[np.uint8]] = {}
         self._epoch = epoch
@@ -80,12 +97,18 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
     def __len__(self) -> int:
         return -(-len(self._samples) // self._recipe.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
         size = self._recipe.batch_size
         drawn = self._drawn[index * size : (index + 1) * size]
+        return self._inputs(drawn, index), self._targets[drawn]
+
+    def _inputs(self, drawn: NDArray[np.int_], index: int) -> NDArray[Any]:
+        augmentation = self._recipe.augmentation
+        if augmentation is None:
+            assert self._features is not None
+            return self._features[drawn]
         rng = self._generator(_AUGMENT, index)
-        inputs = np.stack([self._augmented(int(sample), rng) for sample in drawn])
-        return inputs, self._targets[drawn]
+        return np.stack([self._augmented(augmentation, int(sample), rng) for sample in drawn])
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's pictures."""
@@ -97,12 +120,17 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
 
     def _draw(self) -> None:
         rng = self._generator(_DRAW, 0)
+        if self._recipe.augmentation is None:
+            self._drawn = rng.permutation(len(self._samples))
+            return
         count = len(self) * self._recipe.batch_size
         self._drawn = rng.choice(len(self._samples), size=count, p=self._weights)
 
-    def _augmented(self, index: int, rng: np.random.Generator) -> NDArray[Any]:
+    def _augmented(
+        self, augmentation: Augmentation, index: int, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
         other = int(rng.integers(len(self._samples)))
-        varied = self._recipe.augmentation.apply(self._read(index), self._read(other), rng)
+        varied = augmentation.apply(self._read(index), self._read(other), rng)
         return self._recipe.preprocessing.apply(varied)
 
     def _read(self, index: int) -> NDArray[np.uint8]:

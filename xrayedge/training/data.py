@@ -86,6 +86,7 @@ def load_dataset(
     *,
     seed: int = 0,
     complete: bool = True,
+    with_val: bool = True,
     turned_of: str | None = None,
 ) -> Dataset:
     """Load labelled pictures.
@@ -101,7 +102,9 @@ def load_dataset(
     seed
         Chooses the patients of a split that the data don't bring.
     complete
-        Whether missing ``train`` and ``val`` splits are made out of the patients that there are.
+        Whether missing splits are made out of the patients that there are.
+    with_val
+        Whether a missing ``val`` is among them.
     turned_of
         A class whose pictures also appear on their side or upside down, as a class ``turned``;
         see `Recipe.turned_label`.
@@ -122,7 +125,7 @@ def load_dataset(
     if not samples:
         raise DatasetError(f"{data}: no pictures found; expected a folder per class or a manifest")
     if complete:
-        samples = _complete_splits(samples, seed)
+        samples = _complete_splits(samples, seed, with_val)
     _check(samples, data)
     if turned_of is not None:
         samples = samples + _turned(samples, turned_of, seed)
@@ -196,7 +199,7 @@ def _read_manifest(manifest: Path, where: Sequence[tuple[str, str]]) -> list[Sam
     return samples
 
 
-def _complete_splits(samples: list[Sample], seed: int) -> list[Sample]:
+def _complete_splits(samples: list[Sample], seed: int, with_val: bool) -> list[Sample]:
     """Give a split to what has none: all of it, or a `val` out of `train`."""
     unsplit = [sample for sample in samples if not sample.split]
     if unsplit and len(unsplit) < len(samples):
@@ -207,7 +210,7 @@ def _complete_splits(samples: list[Sample], seed: int) -> list[Sample]:
             replace(sample, split="test" if sample.group in held_out else "train")
             for sample in samples
         ]
-    if not any(sample.split == "val" for sample in samples):
+    if with_val and not any(sample.split == "val" for sample in samples):
         train = [sample for sample in samples if sample.split == "train"]
         held_out = _one_fold(train, seed)
         samples = [

@@ -86,6 +86,21 @@ def build(architecture: Architecture, size: int, classes: int, dropout: float = 
     return keras.Model(inputs, outputs)
 
 
+def split(model: keras.Model, first_block: int) -> tuple[keras.Model, keras.Model]:
+    """The network below a block and from it on, 1 to 6; block 6 stands for the head.
+
+    Both share their layers with ``model``: what one learns, it knows.
+    """
+    last_below = "normalise" if first_block == 1 else f"block{first_block - 1}_pool"
+    names = [layer.name for layer in model.layers]
+    below = keras.Model(model.inputs[0], model.get_layer(last_below).output)
+    inputs = keras.Input(below.output.shape[1:], name="features")
+    x = inputs
+    for layer in model.layers[names.index(last_below) + 1 :]:
+        x = layer(x)
+    return below, keras.Model(inputs, x)
+
+
 def activation_map_model(model: keras.Model) -> keras.Model:
     """The same network ending at the map ``float32 [N, h, w, classes]``: what a device runs."""
     return keras.Model(model.inputs[0], model.get_layer(MAP_LAYER).output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ..preprocessing import Preprocessing
+from ..preprocessing import Equalisation, Preprocessing
 from .augmentation import Augmentation
 
 
@@ -18,14 +18,19 @@ class Phase:
     epochs
         Passes over as many pictures as the training split holds.
     learning_rate
-        Peak rate; it falls to zero along half a cosine after a short warm-up.
+        The highest rate.
     first_block
         The lowest block that learns, 1 to 5; ``None`` trains the head alone.
+    decay
+        ``cosine``: after a short warm-up the rate falls to zero along half a cosine.
+        ``inverse_time``: after n steps it is divided by 1 + n * learning_rate / epochs, as in
+        Civit-Masot et al. 2020.
     """
 
     epochs: int
     learning_rate: float
     first_block: int | None
+    decay: Literal["cosine", "inverse_time"] = "cosine"
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class Recipe:
     preprocessing
         What turns a picture into the network's input; the model carries it to the device.
     augmentation
-        Variation of the training pictures.
+        Variation of the training pictures. Without any, ``None``, what the layers that never
+        learn make of each picture is computed once.
     phases
         Stretches of training, one after another.
     batch_size
@@ -58,6 +64,9 @@ class Recipe:
         alone; see `losses.SourceAwareCrossentropy`.
     turned_label
         Set by the frontal check: pictures of this class also appear turned, as a class ``turned``.
+    keep
+        Which epoch's model is the result: the ``best`` on `val`, or the ``last``, for which no
+        `val` is needed.
     precision
         Keras' dtype policy while training; the saved model is always float32.
     seed
@@ -68,7 +77,7 @@ class Recipe:
     architecture: str
     preprocessing: Preprocessing
     phases: tuple[Phase, ...]
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation | None = field(default_factory=Augmentation)
     batch_size: int = 16
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05
@@ -76,6 +85,7 @@ class Recipe:
     source_balance: float = 0.5
     within_source: float = 0.0
     turned_label: str | None = None
+    keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     seed: int = 0
 
@@ -91,17 +101,36 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Rebuild from :meth:`to_dict`."""
+        augmentation = values["augmentation"]
         return cls(
             **{
                 **values,
                 "preprocessing": Preprocessing.from_dict(values["preprocessing"]),
-                "augmentation": Augmentation(**values["augmentation"]),
+                "augmentation": augmentation and Augmentation(**augmentation),
                 "phases": tuple(Phase(**phase) for phase in values["phases"]),
             }
         )
 
 
+def _of_the_paper(equalisation: Equalisation) -> Recipe:
+    """Civit-Masot et al. 2020: a frozen VGG16, Adam at 0.001 with decay, batch 32, 40 epochs."""
+    return Recipe(
+        name="paper-original" if equalisation == "none" else "paper-equalised",
+        architecture="vgg16",
+        preprocessing=Preprocessing(size=224, fit="stretch", equalisation=equalisation),
+        phases=(Phase(40, learning_rate=1e-3, first_block=None, decay="inverse_time"),),
+        augmentation=None,
+        batch_size=32,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        source_balance=1.0,
+        keep="last",
+    )
+
+
 RECIPES = {
+    "paper-original": _of_the_paper("none"),
+    "paper-equalised": _of_the_paper("global"),
     "vgg16": Recipe(
         name="vgg16",
         architecture="vgg16",

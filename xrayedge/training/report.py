@@ -89,8 +89,14 @@ def write_report(
         By column, then by its value: figures of groups of pictures.
     """
     figures = {
-        "confusion": ("Confusion matrix", _confusion(judged)),
-        "roc": ("ROC of each class against the rest", _roc(judged)),
+        "confusion": (
+            "Confusion matrix",
+            confusion_figure(judged.labels, judged.scores, judged.classes),
+        ),
+        "roc": (
+            "ROC of each class against the rest",
+            roc_figure(judged.labels, judged.scores, judged.classes),
+        ),
         "reliability": ("Reliability", _reliability(judged)),
         "pictures": (
             "Classified pictures with the evidence for the predicted class: some right ones, "
@@ -102,9 +108,9 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     sections = [_figures_table(evaluation), *(_parts_table(*part) for part in parts.items())]
     for name, (caption, canvas) in figures.items():
-        png = _png(canvas)
-        write_atomically(folder / f"{name}.png", png)
-        data = base64.b64encode(png).decode()
+        image = png(canvas)
+        write_atomically(folder / f"{name}.png", image)
+        data = base64.b64encode(image).decode()
         sections.append(
             f"<h2>{html.escape(caption)}</h2><img alt='{name}' src='data:image/png;base64,{data}'>"
         )
@@ -152,19 +158,23 @@ def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> str:
     )
 
 
-def _png(canvas: Canvas) -> bytes:
+def png(canvas: Canvas) -> bytes:
+    """A figure as a PNG file's bytes."""
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     return buffer.getvalue()
 
 
-def _confusion(judged: Judged) -> Canvas:
+def confusion_figure(
+    labels: NDArray[np.int_], scores: NDArray[np.float64], classes: Sequence[str]
+) -> Canvas:
+    """The confusion matrix, counts of pictures."""
     canvas = Canvas(figsize=(5, 4.2))
     ConfusionMatrixDisplay.from_predictions(
-        judged.labels,
-        judged.scores.argmax(axis=1),
-        labels=range(len(judged.classes)),
-        display_labels=judged.classes,
+        labels,
+        scores.argmax(axis=1),
+        labels=range(len(classes)),
+        display_labels=classes,
         cmap="Blues",
         colorbar=False,
         ax=canvas.subplots(),
@@ -172,12 +182,15 @@ def _confusion(judged: Judged) -> Canvas:
     return canvas
 
 
-def _roc(judged: Judged) -> Canvas:
+def roc_figure(
+    labels: NDArray[np.int_], scores: NDArray[np.float64], classes: Sequence[str]
+) -> Canvas:
+    """The ROC curve of each class against the rest, with its area."""
     canvas = Canvas(figsize=(5.5, 5))
     axes = canvas.subplots()
-    for index in np.unique(judged.labels):
+    for index in np.unique(labels):
         RocCurveDisplay.from_predictions(
-            judged.labels == index, judged.scores[:, index], name=judged.classes[index], ax=axes
+            labels == index, scores[:, index], name=classes[index], ax=axes
         )
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity")

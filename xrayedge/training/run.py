@@ -2,7 +2,7 @@
 
 run.json          recipe, data digest and counts, versions, history, best epoch, temperature
 checkpoint.keras  model and optimiser after the last finished epoch; removed when done
-model.keras       the best model on `val`, float32; present from the first epoch on
+model.keras       the model that is kept so far, float32; present from the first epoch on
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Epoch:
     phase: int
     loss: float
     accuracy: float
-    val_loss: float
-    val_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
     seconds: float
 
 
@@ -68,10 +68,13 @@ class RunRecord:
 
     @property
     def best_epoch(self) -> int | None:
-        """Index into the history of the lowest `val` loss."""
+        """Index into the history of the epoch that is kept: see `Recipe.keep`."""
         if not self.history:
             return None
-        return min(range(len(self.history)), key=lambda index: self.history[index].val_loss)
+        losses = [epoch.val_loss for epoch in self.history]
+        if self.recipe.keep == "last" or None in losses:
+            return len(losses) - 1
+        return losses.index(min(loss for loss in losses if loss is not None))
 
     def write(self, folder: Path) -> None:
         """Write ``run.json``, atomically."""

@@ -19,13 +19,16 @@ from ..errors import RunError
 from ..scores import softmax
 from .batches import TrainingBatches, model_inputs, source_targets
 from .calibration import fit_temperature, fit_threshold
-from .data import Dataset, Sample
+from .data import Dataset
 from .losses import SourceAwareCrossentropy, accuracy
-from .network import ARCHITECTURES, build, load_imagenet
+from .network import ARCHITECTURES, build, load_imagenet, split
 from .recipe import Phase, Recipe
 from .run import CHECKPOINT, MODEL, Epoch, RunRecord
 
 _WARMUP_FRACTION = 0.05
+_HEAD = 6  # the block that stands for the head in `network.split`
+
+_Validation = tuple[NDArray[Any], NDArray[np.float32]]  # inputs and targets
 
 Progress = Callable[[int, int, Epoch], None]
 
@@ -44,7 +47,8 @@ def train(
     Parameters
     ----------
     dataset
-        Pictures with the splits ``train`` and ``val``; `val` chooses the epoch that is kept.
+        Pictures with the splits ``train`` and ``val``; `val` chooses the epoch that is kept and
+        the temperature. A recipe that keeps its last epoch does without.
     recipe
         What to do.
     out
@@ -63,15 +67,20 @@ def train(
     """
     record = _start_or_resume(dataset, recipe, out, data_name)
     samples = dataset.split("train")
-    inputs, targets = _validation(dataset, recipe)
+    validation = _validation(dataset, recipe)
     first = 0
     previous_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
         keras.utils.set_random_seed(recipe.seed)
-        model = _build(recipe, len(dataset.classes), recipe.dropout)
-        if not record.history and ARCHITECTURES[recipe.architecture].imagenet:
-            load_imagenet(model, weights)
+        whole = _build(recipe, len(dataset.classes), recipe.dropout)
+        if ARCHITECTURES[recipe.architecture].imagenet:
+            load_imagenet(whole, weights)
+        model, features, checked = whole, None, validation
+        if recipe.augmentation is None:
+            below, model = split(whole, _lowest_block(recipe))
+            features = _features(below, model_inputs(samples, recipe.preprocessing))
+            checked = validation and (_features(below, validation[0]), validation[1])
         for number, phase in enumerate(recipe.phases):
             done = min(max(len(record.history) - first, 0), phase.epochs)
             if done < phase.epochs:
@@ -79,11 +88,13 @@ def train(
                     model = _resume(out, model, fresh_phase=done == 0)
                 if done == 0:
                     _compile(model, phase, recipe, steps=-(-len(samples) // recipe.batch_size))
-                batches = TrainingBatches(samples, dataset.classes, recipe, epoch=first + done)
-                recorder = _Recorder(record, number, out, progress)
+                batches = TrainingBatches(
+                    samples, dataset.classes, recipe, epoch=first + done, features=features
+                )
+                recorder = _Recorder(record, number, out, whole, progress)
                 model.fit(
                     batches,
-                    validation_data=(inputs, targets),
+                    validation_data=checked,
                     epochs=phase.epochs,
                     initial_epoch=done,
                     callbacks=[recorder],
@@ -94,7 +105,7 @@ def train(
             first += phase.epochs
     finally:
         keras.config.set_dtype_policy(previous_policy)
-    return _finish(record, out, inputs, targets)
+    return _finish(record, out, validation)
 
 
 def _start_or_resume(
@@ -125,11 +136,23 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _validation(dataset: Dataset, recipe: Recipe) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    samples: tuple[Sample, ...] = dataset.split("val")
-    if not samples or not dataset.split("train"):
-        raise RunError("training needs pictures in both splits, train and val")
+def _validation(dataset: Dataset, recipe: Recipe) -> _Validation | None:
+    samples = dataset.split("val")
+    if not dataset.split("train"):
+        raise RunError("training needs pictures in the split train")
+    if not samples:
+        if recipe.keep == "best":
+            raise RunError("the best epoch is chosen on the split val, which holds no pictures")
+        return None
     return model_inputs(samples, recipe.preprocessing), source_targets(samples, dataset.classes)
+
+
+def _lowest_block(recipe: Recipe) -> int:
+    return min(phase.first_block or _HEAD for phase in recipe.phases)
+
+
+def _features(below: keras.Model, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(below.predict(inputs, batch_size=16, verbose=0), dtype=np.float32)
 
 
 def _build(recipe: Recipe, classes: int, dropout: float = 0.0) -> keras.Model:
@@ -142,18 +165,26 @@ def _compile(model: keras.Model, phase: Phase, recipe: Recipe, steps: int) -> No
         if layer.name.startswith("block"):
             block = int(layer.name[len("block")])
             layer.trainable = phase.first_block is not None and block >= phase.first_block
+    model.compile(
+        optimizer=keras.optimizers.AdamW(_schedule(phase, steps), weight_decay=recipe.weight_decay),
+        loss=SourceAwareCrossentropy(recipe.within_source, recipe.label_smoothing),
+        metrics=[accuracy],
+    )
+
+
+def _schedule(phase: Phase, steps: int) -> Any:
+    schedules = keras.optimizers.schedules
+    if phase.decay == "inverse_time":
+        return schedules.InverseTimeDecay(
+            phase.learning_rate, decay_steps=1, decay_rate=phase.learning_rate / phase.epochs
+        )
     total = steps * phase.epochs
     warmup = max(1, round(total * _WARMUP_FRACTION))
-    schedule = keras.optimizers.schedules.CosineDecay(
+    return schedules.CosineDecay(
         initial_learning_rate=0.0,
         decay_steps=total - warmup,
         warmup_target=phase.learning_rate,
         warmup_steps=warmup,
-    )
-    model.compile(
-        optimizer=keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay),
-        loss=SourceAwareCrossentropy(recipe.within_source, recipe.label_smoothing),
-        metrics=[accuracy],
     )
 
 
@@ -171,8 +202,16 @@ def _resume(out: Path, model: keras.Model, *, fresh_phase: bool) -> keras.Model:
 class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
     """After each epoch: checkpoint, best model, record. In that order, so that none is ahead."""
 
-    def __init__(self, record: RunRecord, phase: int, out: Path, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        phase: int,
+        out: Path,
+        whole: keras.Model,
+        progress: Progress | None,
+    ) -> None:
         super().__init__()
+        self._whole = whole
         self.record = record
         self._phase = phase
         self._out = out
@@ -188,14 +227,14 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships 
             phase=self._phase,
             loss=float(figures["loss"]),
             accuracy=float(figures["accuracy"]),
-            val_loss=float(figures["val_loss"]),
-            val_accuracy=float(figures["val_accuracy"]),
+            val_loss=figures.get("val_loss"),
+            val_accuracy=figures.get("val_accuracy"),
             seconds=round(time.monotonic() - self._started, 1),
         )
         record = replace(self.record, history=(*self.record.history, entry))
         _save(self.model, self._out / CHECKPOINT)
         if record.best_epoch == len(record.history) - 1:
-            _save_float32(self.model, record, self._out / MODEL)
+            _save_float32(self.model, self._whole, record, self._out / MODEL)
         record.write(self._out)
         self.record = record
         if self._progress:
@@ -211,35 +250,37 @@ def _save(model: keras.Model, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _save_float32(model: keras.Model, record: RunRecord, path: Path) -> None:
-    """Save the weights in a float32 network without optimiser, whatever the training policy."""
+def _save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, path: Path) -> None:
+    """Save the weights in a float32 network without optimiser, whatever the training policy.
+
+    Layers that ``model``, the trained part, does not have come from ``whole``.
+    """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
         plain = _build(record.recipe, len(record.classes))
     finally:
         keras.config.set_dtype_policy(policy)
-    plain.set_weights(model.get_weights())
+    trained = {layer.name for layer in model.layers}
+    for layer in plain.layers:
+        part = model if layer.name in trained else whole
+        layer.set_weights(part.get_layer(layer.name).get_weights())
     _save(plain, path)
 
 
-def _finish(
-    record: RunRecord,
-    out: Path,
-    inputs: NDArray[np.uint8],
-    targets: NDArray[np.float32],
-) -> RunRecord:
-    model = keras.saving.load_model(out / MODEL, compile=False)
-    logits = np.asarray(model.predict(inputs, batch_size=record.recipe.batch_size, verbose=0))
-    labels = targets[:, 0].argmax(axis=1)
-    temperature = fit_temperature(logits, labels)
-    threshold = None
-    positive = record.recipe.turned_label
-    if positive is not None:
-        column = record.classes.index(positive)
-        scores = softmax(logits / temperature)[:, column]
-        threshold = fit_threshold(scores, labels == column)
-    record = replace(record, finished=True, temperature=temperature, threshold=threshold)
+def _finish(record: RunRecord, out: Path, validation: _Validation | None) -> RunRecord:
+    if validation is not None:
+        inputs, targets = validation
+        labels = targets[:, 0].argmax(axis=1)
+        model = keras.saving.load_model(out / MODEL, compile=False)
+        logits = np.asarray(model.predict(inputs, batch_size=record.recipe.batch_size, verbose=0))
+        record = replace(record, temperature=fit_temperature(logits, labels))
+        positive = record.recipe.turned_label
+        if positive is not None:
+            column = record.classes.index(positive)
+            scores = softmax(logits / record.temperature)[:, column]
+            record = replace(record, threshold=fit_threshold(scores, labels == column))
+    record = replace(record, finished=True)
     record.write(out)
     (out / CHECKPOINT).unlink(missing_ok=True)
     return record
