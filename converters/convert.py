@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from xrayedge.bundle import (
     FrontalGate,
     ModelBundle,
     ModelFormat,
     Network,
+    OperatingPoint,
     Precision,
     Variant,
 )
 from xrayedge.errors import ConversionError, RunError
 from xrayedge.training.batches import model_inputs
+from xrayedge.training.calibration import fit_weight
 from xrayedge.training.data import Dataset, load_dataset
 from xrayedge.training.run import MODEL, RunRecord
 
@@ -42,6 +46,11 @@ FRONTAL_VARIANTS: tuple[tuple[ModelFormat, Precision], ...] = (("tflite", "int8"
 
 #: Least share of the `val` pictures on which a file must give the float model's label.
 MIN_AGREEMENT = {"float32": 0.999, "float16": 0.999, "int8": 0.95}
+
+#: Where the chosen class has less of the probability than all others together.
+ABSTAIN_BELOW = 0.5
+#: The class that the operating point ``sensitive`` must not miss, and how rarely it may, on `val`.
+SENSITIVE_TO, MIN_SENSITIVITY = "covid", 0.98
 
 Progress = Callable[[str], None]
 
@@ -181,4 +190,23 @@ def _convert_network(
         "best_epoch": record.best_epoch,
         "calibration": {"pictures": len(samples.inputs), "sha256": samples.digest},
     }
-    return Network(record.classes, preprocessing, temperature, tuple(written)), provenance
+    points: tuple[OperatingPoint, ...] = ()
+    if record.recipe.turned_label is None:
+        labels = [sample.label for sample in run.dataset.split("val")]
+        points = _operating_points(record.classes, labels, reference)
+    return Network(record.classes, preprocessing, temperature, tuple(written), points), provenance
+
+
+def _operating_points(
+    classes: tuple[str, ...], labels: Sequence[str], probabilities: NDArray[np.float64]
+) -> tuple[OperatingPoint, ...]:
+    """``balanced`` takes the most probable class; ``sensitive`` hardly misses `SENSITIVE_TO`."""
+    even = dict.fromkeys(classes, 1.0)
+    points = [OperatingPoint("balanced", even, ABSTAIN_BELOW)]
+    if SENSITIVE_TO in labels:
+        column = classes.index(SENSITIVE_TO)
+        ill = probabilities[[label == SENSITIVE_TO for label in labels]]
+        others = np.delete(ill, column, axis=1).max(axis=1)
+        weight = fit_weight(ill[:, column], others, MIN_SENSITIVITY)
+        points.append(OperatingPoint("sensitive", {**even, SENSITIVE_TO: weight}, ABSTAIN_BELOW))
+    return tuple(points)

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from xrayedge import EngineError, Screener, read
+from xrayedge import BundleError, EngineError, Screener, read
 from xrayedge.engines import available
 from xrayedge.screening import MIN_SIDE
 
 CONTRACT = [
-    "source", "status", "reason", "label", "probabilities", "frontal_score", "model", "version",
-    "precision", "engine", "timings_ms",
+    "source", "status", "reason", "label", "certain", "probabilities", "frontal_score", "model",
+    "version", "precision", "engine", "operating_point", "timings_ms",
 ]  # fmt: skip
 
 
@@ -32,6 +32,17 @@ def test_a_chest_is_screened(screener, chest):
     assert screening.probabilities[screening.label] == max(screening.probabilities.values())
     assert screening.frontal_score >= screener.bundle.frontal.threshold
     assert all(time > 0 for time in screening.timings_ms.values())
+
+
+def test_an_operating_point_moves_the_label_and_nothing_else(chest):
+    usual, sensitive = (Screener(operating_point=name) for name in ("balanced", "sensitive"))
+    weights = sensitive.bundle.classifier.operating_point("sensitive").weights
+    one, other = usual.screen(chest), sensitive.screen(chest)
+    assert one.probabilities == other.probabilities
+    assert (one.operating_point, other.operating_point) == ("balanced", "sensitive")
+    assert other.label == max(weights, key=lambda name: weights[name] * other.probabilities[name])
+    with pytest.raises(BundleError, match="it has balanced, sensitive"):
+        Screener(operating_point="brave")
 
 
 def test_a_leg_and_an_mr_are_rejected(screener, leg, shoulder_mr):

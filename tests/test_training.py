@@ -10,12 +10,13 @@ import pytest
 keras = pytest.importorskip("keras")
 pytest.importorskip("sklearn")
 
-from xrayedge.errors import RunError
+from xrayedge.errors import DatasetError, RunError
 from xrayedge.training import network
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.batches import TrainingBatches, sampling_weights
-from xrayedge.training.calibration import fit_temperature, fit_threshold
+from xrayedge.training.calibration import fit_temperature, fit_threshold, fit_weight
 from xrayedge.training.data import Sample, load_dataset
+from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.losses import SourceAwareCrossentropy, targets
 from xrayedge.training.recipe import RECIPES, Phase, Recipe
 from xrayedge.training.run import CHECKPOINT, MODEL, RunRecord
@@ -87,6 +88,87 @@ def test_an_interrupted_run_ends_like_one_that_was_not(dataset, recipe, tmp_path
     )
     for one, other in zip(first, second, strict=True):
         assert np.allclose(one, other, atol=1e-4)
+
+
+def test_a_run_can_begin_with_another_ones_model(dataset, recipe, tmp_path):
+    first = run(dataset, recipe, tmp_path / "first")
+    gentle = replace(recipe, phases=(Phase(epochs=1, learning_rate=1e-9, first_block=1),))
+    names = {"data_name": {"name": "discs"}, "start": tmp_path / "first"}
+    second = train(dataset, gentle, tmp_path / "second", **names)
+    assert second.start == first.to_dict()
+    assert second.history[0].val_loss == pytest.approx(
+        first.history[first.best_epoch].val_loss, rel=1e-3
+    )
+    other = replace(dataset, classes=("bright", "dim"))
+    with pytest.raises(RunError, match="knows the classes bright, dark"):
+        train(other, gentle, tmp_path / "third", **names)
+
+
+def test_frozen_layers_are_computed_once_and_stay(dataset, recipe, tmp_path):
+    """Without augmentation only what learns runs in each epoch; the result is a whole network."""
+    phases = (
+        Phase(epochs=2, learning_rate=1e-2, first_block=None, decay="inverse_time"),
+        Phase(epochs=2, learning_rate=1e-3, first_block=4),
+    )
+    still = replace(recipe, phases=phases, augmentation=None, keep="last")
+    without_val = replace(
+        dataset, samples=tuple(one for one in dataset.samples if one.split != "val")
+    )
+    record = run(without_val, still, tmp_path / "whole")
+    assert record.best_epoch == 3
+    assert record.history[0].val_loss is None
+
+    def cut(number, total, epoch):
+        if number == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(without_val, still, tmp_path / "cut", cut)
+    run(without_val, still, tmp_path / "cut")
+    keras.utils.set_random_seed(still.seed)
+    untrained = network.build(network.ARCHITECTURES["frontal"], size=96, classes=2)
+    whole, resumed = (
+        keras.saving.load_model(tmp_path / name / MODEL, compile=False) for name in ("whole", "cut")
+    )
+    for layer in untrained.layers:
+        for before, after, again in zip(
+            layer.get_weights(),
+            whole.get_layer(layer.name).get_weights(),
+            resumed.get_layer(layer.name).get_weights(),
+            strict=True,
+        ):
+            learns = layer.name.startswith(("block4", "block5", "activation"))
+            assert np.array_equal(before, after) != learns
+            assert np.allclose(after, again, atol=1e-4)
+
+
+def test_each_source_is_judged_by_a_model_that_never_saw_it(dataset, recipe, tmp_path):
+    names = ("north", "south")
+    samples = tuple(
+        replace(one, source=names[index % 2]) for index, one in enumerate(dataset.samples)
+    )
+    spread = replace(dataset, samples=samples)
+    lone = replace(samples[0], source="lone", split="test")
+    folds = list(
+        leave_one_source_out(
+            replace(spread, samples=(*samples, lone)),
+            replace(recipe, phases=(Phase(1, 1e-3, 1),)),
+            tmp_path,
+            data_name={"name": "discs"},
+        )
+    )
+    assert [fold.source for fold in folds] == ["north", "south"]
+    for fold in folds:
+        held_out = [one for one in samples if one.source == fold.source and one.split != "test"]
+        assert fold.evaluation.pictures == len(held_out)
+        assert RunRecord.read(tmp_path / fold.source).data["without"] == fold.source
+    one_class_each = tuple(replace(one, source=one.label) for one in samples)
+    with pytest.raises(DatasetError, match="no source can be left out"):
+        next(
+            leave_one_source_out(
+                replace(spread, samples=one_class_each), recipe, tmp_path / "no", data_name={}
+            )
+        )
 
 
 def test_a_finished_or_foreign_run_is_not_overwritten(dataset, recipe, tmp_path):
@@ -228,6 +310,15 @@ def test_within_a_source_a_class_it_never_holds_is_no_rival():
 def test_a_recipe_survives_the_record():
     for recipe in RECIPES.values():
         assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_the_weight_reaches_the_sensitivity_and_no_more():
+    own = np.array([0.5, 0.4, 0.3, 0.2, 0.1])
+    best_other = np.array([0.3, 0.5, 0.6, 0.7, 0.8])
+    for sensitivity, called in ((0.2, 1), (0.6, 3), (1.0, 5)):
+        weight = fit_weight(own, best_other, sensitivity)
+        assert (own * weight > best_other).sum() == called
+    assert fit_weight(own, best_other, 0.2) == 1.0
 
 
 def test_temperature_undoes_overconfidence():

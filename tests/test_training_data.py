@@ -109,7 +109,7 @@ def test_turned_copies_stay_with_their_patient(tmp_path):
         ({"file": "gone.png"}, "row 3: gone.png does not exist"),
         ({"label": ""}, "row 3: file or label is empty"),
         ({"split": "holdout"}, "row 3: split 'holdout'"),
-        ({"split": "test"}, "ill0_1.png is in 'test'.*patient are in 'train'"),
+        ({"split": "test"}, "row 3 is in 'test', but .*row 2, of the same patient, is in 'train'"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, change, message):
@@ -123,6 +123,15 @@ def test_a_bad_row_is_named(tmp_path, change, message):
         writer.writerows(lines)
     with pytest.raises(DatasetError, match=message):
         data.load_dataset(path)
+
+
+def test_a_split_of_one_class_is_refused(tmp_path):
+    rows = [
+        {**row, "split": "test" if row["patient_id"] in ("ill0", "ill1") else "train"}
+        for row in rows_of(patients=8)
+    ]
+    with pytest.raises(DatasetError, match="only one class, 'ill' in the split 'test'"):
+        data.load_dataset(manifest(tmp_path, rows))
 
 
 def test_what_can_not_be_trained_on_is_refused(tmp_path):

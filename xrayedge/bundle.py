@@ -59,6 +59,25 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """How probabilities become a label.
+
+    Parameters
+    ----------
+    name
+        ``balanced``, or ``sensitive``, which would rather call a healthy person ill.
+    weights
+        Factor on each class's probability before the largest is taken.
+    abstain_below
+        The label is uncertain where its weighted share of the probability is below this.
+    """
+
+    name: str
+    weights: dict[str, float]
+    abstain_below: float
+
+
+@dataclass(frozen=True)
 class Network:
     """A trained network and its files.
 
@@ -72,12 +91,15 @@ class Network:
         Divides the logits before the softmax.
     variants
         Its files; each gives the activation map ``float32 [N, h, w, classes]``.
+    operating_points
+        Ways to choose a label, the usual one first; a frontal check has none.
     """
 
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     temperature: float
     variants: tuple[Variant, ...]
+    operating_points: tuple[OperatingPoint, ...] = ()
 
     def variant(self, model_format: ModelFormat, precision: Precision) -> Variant | None:
         """The file of this format and precision, if the bundle has one."""
@@ -85,6 +107,14 @@ class Network:
             if (variant.format, variant.precision) == (model_format, precision):
                 return variant
         return None
+
+    def operating_point(self, name: str) -> OperatingPoint:
+        """The operating point of this name; `BundleError` where there is none."""
+        for point in self.operating_points:
+            if point.name == name:
+                return point
+        there = ", ".join(point.name for point in self.operating_points)
+        raise BundleError(f"the model has no operating point {name!r}; it has {there}")
 
 
 @dataclass(frozen=True)
@@ -221,4 +251,5 @@ def _network(values: dict[str, Any]) -> Network:
         preprocessing=Preprocessing.from_dict(values["preprocessing"]),
         temperature=float(values["temperature"]),
         variants=tuple(Variant(**variant) for variant in values["variants"]),
+        operating_points=tuple(OperatingPoint(**point) for point in values["operating_points"]),
     )

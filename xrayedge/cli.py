@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -85,6 +86,12 @@ def main() -> None:
 @_precision
 @_engine
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--operating-point",
+    default="balanced",
+    show_default=True,
+    help="balanced, or sensitive: finds more COVID-19 and raises more false alarms.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per picture and line.")
 @click.option(
     "--heatmap",
@@ -100,6 +107,7 @@ def screen(
     precision: Precision,
     engine: EngineName | None,
     threads: int,
+    operating_point: str,
     as_json: bool,
     heatmap: Path | None,
 ) -> None:
@@ -110,7 +118,13 @@ def screen(
     found = find_pictures(paths)
     if found.skipped:
         _messages.print(f"{found.skipped} files in folders are not pictures by name: left out")
-    screener = Screener(model, precision=precision, engine=engine, threads=threads)
+    screener = Screener(
+        model,
+        precision=precision,
+        engine=engine,
+        threads=threads,
+        operating_point=operating_point,
+    )
     all_screened = bool(found.pictures)
     for path, name in zip(found.pictures, heatmap_names(found.pictures), strict=True):
         screening = screener.screen(path, heatmap=heatmap is not None)
@@ -131,8 +145,9 @@ def _line(screening: Screening) -> str:
     if screening.probabilities is None:
         return f"{screening.status:<8}  {screening.reason}: {screening.detail}"
     scores = "  ".join(f"{name} {score:.3f}" for name, score in screening.probabilities.items())
+    label = screening.label if screening.certain else f"uncertain, rather {screening.label}"
     return (
-        f"{screening.status:<8}  {screening.source}: {screening.label}  ({scores}; "
+        f"{screening.status:<8}  {screening.source}: {label}  ({scores}; "
         f"frontal {screening.frontal_score:.3f}; {screening.timings_ms['total']:.0f} ms)"
     )
 
@@ -164,11 +179,19 @@ def _quiet_tensorflow() -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder.")
 @click.option("--recipe", "recipe_name", default="vgg16", show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path), help="Local ImageNet weights, .npz.")
+@click.option(
+    "--start", type=click.Path(path_type=Path), help="A finished run whose model to begin with."
+)
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "mixed_bfloat16"]),
     help="Arithmetic of the training; bfloat16 halves the time where the processor has it.",
+)
+@click.option(
+    "--leave-one-source-out",
+    is_flag=True,
+    help="Train once without each of the data's sources and evaluate on it; a run for each.",
 )
 @_where
 def train(
@@ -176,8 +199,10 @@ def train(
     out: Path,
     recipe_name: str,
     weights: Path | None,
+    start: Path | None,
     seed: int | None,
     precision: str | None,
+    leave_one_source_out: bool,
     where: list[tuple[str, str]],
 ) -> None:
     """Train a model on DATA, a folder per class or a manifest CSV. Goes on where it stopped."""
@@ -213,19 +238,39 @@ def train(
             f"{val}{epoch.seconds:.0f} s"
         )
 
+    data_name = {"name": data.name, "where": [f"{column}={value}" for column, value in where]}
+    if leave_one_source_out:
+        from .training.generalisation import leave_one_source_out as folds
+
+        def announce(source: str) -> Callable[[int, int, Epoch], None]:
+            _messages.print(f"without {source}")
+            return show
+
+        evaluations = {
+            fold.source: fold.evaluation
+            for fold in folds(
+                dataset, recipe, out, data_name=data_name, weights=weights, progress=announce
+            )
+        }
+        _results.print(_parts_table("source, by a model that never saw it", evaluations))
+        return
     from .training.train import train as run_training
 
     record = run_training(
         dataset,
         recipe,
         out,
-        data_name={"name": data.name, "where": [f"{column}={value}" for column, value in where]},
+        data_name=data_name,
         weights=weights,
+        start=start,
         progress=show,
     )
     best = record.best_epoch
     assert best is not None
-    _messages.print(f"best epoch {best + 1}, temperature {record.temperature:.3f}; {out}")
+    _messages.print(
+        f"kept epoch {best + 1} of {len(record.history)}, "
+        f"temperature {record.temperature:.3f}; {out}"
+    )
 
 
 @main.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .bundle import OperatingPoint
+
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Softmax over the last axis."""
@@ -12,6 +14,14 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     shifted = shifted - shifted.max(axis=-1, keepdims=True)
     exponentials = np.exp(shifted)
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def decide(probabilities: dict[str, float], point: OperatingPoint) -> tuple[str, bool]:
+    """The label at an operating point, and whether it is certain enough to act upon."""
+    weighted = {name: value * point.weights[name] for name, value in probabilities.items()}
+    label = max(weighted, key=lambda name: weighted[name])
+    share = weighted[label] / sum(weighted.values())
+    return label, share >= point.abstain_below
 
 
 def probabilities(maps: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

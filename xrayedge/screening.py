@@ -19,6 +19,7 @@ from .errors import PictureError
 from .frontal import FrontalCheck
 from .heatmap import overlay
 from .imaging import Limits, Source, read
+from .scores import decide
 
 Status = Literal["screened", "rejected", "failed"]
 
@@ -43,12 +44,15 @@ class Screening:
     detail
         The same in a sentence, for a person.
     label
-        The most probable class.
+        The class that the operating point chooses.
+    certain
+        Whether the label is more than a coin's toss: its share of the probability, as the
+        operating point weighs it, reaches the point's ``abstain_below``.
     probabilities
         Of each class; they sum to 1.
     frontal_score
         Probability that the picture is an upright frontal chest radiograph.
-    model, version, precision, engine
+    model, version, precision, engine, operating_point
         What made the result.
     timings_ms
         Milliseconds for ``read``, ``frontal``, ``preprocess``, ``classify`` and ``total``;
@@ -64,12 +68,14 @@ class Screening:
     reason: str | None
     detail: str | None
     label: str | None
+    certain: bool | None
     probabilities: dict[str, float] | None
     frontal_score: float | None
     model: str
     version: str
     precision: Precision
     engine: EngineName
+    operating_point: str
     timings_ms: dict[str, float | None]
     activation_map: NDArray[np.float32] | None = field(default=None, repr=False)
     heatmap: NDArray[np.uint8] | None = field(default=None, repr=False)
@@ -81,12 +87,14 @@ class Screening:
             "status": self.status,
             "reason": self.reason,
             "label": self.label,
+            "certain": self.certain,
             "probabilities": self.probabilities,
             "frontal_score": self.frontal_score,
             "model": self.model,
             "version": self.version,
             "precision": self.precision,
             "engine": self.engine,
+            "operating_point": self.operating_point,
             "timings_ms": self.timings_ms,
         }
 
@@ -106,13 +114,15 @@ class Screener:
         ``litert`` or ``onnx``; without one, the first that is installed.
     threads
         Processor threads for one picture.
+    operating_point
+        ``balanced``, or ``sensitive``: finds more COVID-19 and raises more false alarms.
     limits
         Largest file and picture accepted.
 
     Raises
     ------
     BundleError
-        The bundle is missing, damaged or altered.
+        The bundle is missing, damaged or altered, or has no such operating point.
     EngineError
         No engine is installed, or the bundle has no such file for it.
     """
@@ -124,11 +134,13 @@ class Screener:
         precision: Precision = "int8",
         engine: EngineName | None = None,
         threads: int = 1,
+        operating_point: str = "balanced",
         limits: Limits | None = None,
     ) -> None:
         self.bundle = ModelBundle.load(model)
         self.precision = precision
         self.engine = engine or preferred_engine()
+        self._point = self.bundle.classifier.operating_point(operating_point)
         self._limits = limits or Limits()
         self._frontal = FrontalCheck.open(self.bundle, self.engine, threads)
         self._classifier = Classifier.open(
@@ -173,7 +185,7 @@ class Screener:
             inputs = self._classifier.preprocess(pixels)
         with clock.stage("classify"):
             probabilities, activation_map = self._classifier.classify(inputs)
-        label = max(probabilities, key=lambda name: probabilities[name])
+        label, certain = decide(probabilities, self._point)
         drawn = None
         if heatmap:
             preprocessing = self.bundle.classifier.preprocessing
@@ -183,6 +195,7 @@ class Screener:
             "screened",
             clock,
             label=label,
+            certain=certain,
             probabilities=probabilities,
             frontal_score=frontal_score,
             activation_map=activation_map,
@@ -198,6 +211,7 @@ class Screener:
         reason: str | None = None,
         detail: str | None = None,
         label: str | None = None,
+        certain: bool | None = None,
         probabilities: dict[str, float] | None = None,
         frontal_score: float | None = None,
         activation_map: NDArray[np.float32] | None = None,
@@ -209,12 +223,14 @@ class Screener:
             reason=reason,
             detail=detail,
             label=label,
+            certain=certain,
             probabilities=probabilities,
             frontal_score=frontal_score,
             model=self.bundle.name,
             version=self.bundle.version,
             precision=self.precision,
             engine=self.engine,
+            operating_point=self._point.name,
             timings_ms=clock.timings(),
             activation_map=activation_map,
             heatmap=heatmap,

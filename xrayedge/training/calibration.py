@@ -1,4 +1,4 @@
-"""What is fitted on `val` after training: the temperature and the frontal check's threshold."""
+"""What is fitted on `val` after training: temperature, operating points, frontal threshold."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..scores import softmax
 
 #: Range searched for the temperature; a fit at its edge means a model that learnt nothing.
 _LOG_RANGE = (np.log(0.05), np.log(20.0))
+_TIE_BREAK = 1.001  # a class must win, not draw
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
@@ -31,6 +32,25 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
         return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded").x))
+
+
+def fit_weight(
+    own: NDArray[np.floating], best_other: NDArray[np.floating], sensitivity: float
+) -> float:
+    """The smallest factor, at least 1, on a class's probability that reaches a sensitivity.
+
+    Parameters
+    ----------
+    own
+        Probability of the class for pictures that are of it, ``float [N]``.
+    best_other
+        The largest probability of another class, ``float [N]``.
+    sensitivity
+        Least share of the pictures that must be called so.
+    """
+    needed = np.sort(best_other / np.maximum(own, 1e-12))
+    count = int(np.ceil(sensitivity * len(needed)))
+    return max(1.0, float(needed[count - 1]) * _TIE_BREAK)
 
 
 def fit_threshold(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:

@@ -36,6 +36,8 @@ class Sample:
         Who it belongs to: pictures of one patient share a group and never part.
     source
         The hospital or collection it came from; empty where the data don't say.
+    row
+        Its line in the manifest; ``None`` in a folder.
     quarter_turns
         Counter-clockwise turns of 90 degrees to apply after reading.
     columns
@@ -47,6 +49,7 @@ class Sample:
     split: str
     group: str
     source: str = ""
+    row: int | None = None
     quarter_turns: int = 0
     columns: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -195,7 +198,7 @@ def _read_manifest(manifest: Path, where: Sequence[tuple[str, str]]) -> list[Sam
             raise DatasetError(f"{manifest}, row {number}: split {split!r} is none of {SPLITS}")
         group = row.get("group_id") or row.get("patient_id") or row["file"]
         source = row.get("source") or ""
-        samples.append(Sample(path, row["label"], split, group, source, columns=row))
+        samples.append(Sample(path, row["label"], split, group, source, number, columns=row))
     return samples
 
 
@@ -240,15 +243,23 @@ def _one_fold(samples: list[Sample], seed: int) -> set[str]:
 
 
 def _check(samples: Iterable[Sample], data: Path) -> None:
-    sides: dict[str, str] = {}
-    labels: set[str] = set()
+    sides: dict[str, Sample] = {}
+    labels: dict[str, set[str]] = {}
     for sample in samples:
-        labels.add(sample.label)
-        side = sides.setdefault(sample.group, sample.split)
-        if side != sample.split:
+        labels.setdefault(sample.split, set()).add(sample.label)
+        first = sides.setdefault(sample.group, sample)
+        if first.split != sample.split:
             raise DatasetError(
-                f"{data}: {sample.path.name} is in {sample.split!r}, but other pictures of its "
-                f"patient are in {side!r}; keep each patient on one side"
+                f"{_place(sample, data)} is in {sample.split!r}, but {_place(first, data)}, of the "
+                f"same patient, is in {first.split!r}; keep each patient on one side"
             )
-    if len(labels) < 2:
-        raise DatasetError(f"{data}: only one class, {labels.pop()!r}; a classifier needs two")
+    for split, found in labels.items():
+        if len(found) < 2:
+            where = f" in the split {split!r}" if split else ""
+            raise DatasetError(
+                f"{data}: only one class, {found.pop()!r}{where}; a classifier needs two"
+            )
+
+
+def _place(sample: Sample, data: Path) -> str:
+    return str(sample.path) if sample.row is None else f"{data}, row {sample.row}"

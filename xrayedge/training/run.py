@@ -47,6 +47,8 @@ class RunRecord:
         File name of the data set's root or manifest, filter, digest, and pictures per split.
     versions
         Of Python, xrayedge, Keras, its backend and NumPy.
+    start
+        The record of the run whose model training began with, if there was one.
     history
         One entry a finished epoch.
     finished
@@ -61,6 +63,7 @@ class RunRecord:
     classes: tuple[str, ...]
     data: dict[str, Any]
     versions: dict[str, str]
+    start: dict[str, Any] | None = None
     history: tuple[Epoch, ...] = ()
     finished: bool = False
     temperature: float = 1.0
@@ -76,10 +79,14 @@ class RunRecord:
             return len(losses) - 1
         return losses.index(min(loss for loss in losses if loss is not None))
 
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {**plain, "best_epoch": self.best_epoch}
+
     def write(self, folder: Path) -> None:
         """Write ``run.json``, atomically."""
-        values = {**asdict(self), "recipe": self.recipe.to_dict(), "best_epoch": self.best_epoch}
-        text = json.dumps(values, indent=2) + "\n"
+        text = json.dumps(self.to_dict(), indent=2) + "\n"
         write_atomically(folder / RECORD, text.encode())
 
     @classmethod

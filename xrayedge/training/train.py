@@ -40,6 +40,7 @@ def train(
     *,
     data_name: dict[str, Any],
     weights: Path | None = None,
+    start: Path | None = None,
     progress: Progress | None = None,
 ) -> RunRecord:
     """Train, or go on with an interrupted run.
@@ -57,15 +58,19 @@ def train(
         How the data set was named, for the record.
     weights
         Local ImageNet weights (see `network.load_imagenet`).
+    start
+        A finished run of the same architecture and classes to begin with, instead of ImageNet's
+        weights: to go on with another recipe, or with one's own hospital's pictures.
     progress
         Called after each epoch with its number from 1, the number of epochs, and the epoch.
 
     Raises
     ------
     RunError
-        The folder holds a finished run, or one of another recipe or of other data.
+        The folder holds a finished run, or one of another recipe or of other data; or ``start``
+        does not fit.
     """
-    record = _start_or_resume(dataset, recipe, out, data_name)
+    record = _start_or_resume(dataset, recipe, out, data_name, start)
     samples = dataset.split("train")
     validation = _validation(dataset, recipe)
     first = 0
@@ -74,7 +79,9 @@ def train(
     try:
         keras.utils.set_random_seed(recipe.seed)
         whole = _build(recipe, len(dataset.classes), recipe.dropout)
-        if ARCHITECTURES[recipe.architecture].imagenet:
+        if start is not None:
+            whole.load_weights(start / MODEL)
+        elif ARCHITECTURES[recipe.architecture].imagenet:
             load_imagenet(whole, weights)
         model, features, checked = whole, None, validation
         if recipe.augmentation is None:
@@ -109,10 +116,15 @@ def train(
 
 
 def _start_or_resume(
-    dataset: Dataset, recipe: Recipe, out: Path, data_name: dict[str, Any]
+    dataset: Dataset, recipe: Recipe, out: Path, data_name: dict[str, Any], start: Path | None
 ) -> RunRecord:
     data = {**data_name, "digest": dataset.digest(), "pictures": dataset.summary()}
-    fresh = RunRecord(recipe, dataset.classes, data, _versions())
+    before = None
+    if start is not None:
+        parent = RunRecord.read(start)
+        _check_start(parent, start, dataset, recipe)
+        before = parent.to_dict()
+    fresh = RunRecord(recipe, dataset.classes, data, _versions(), before)
     if not (out / "run.json").exists():
         out.mkdir(parents=True, exist_ok=True)
         fresh.write(out)
@@ -120,9 +132,23 @@ def _start_or_resume(
     record = RunRecord.read(out)
     if record.finished:
         raise RunError(f"{out}: holds a finished run; give another folder")
-    if record.recipe != recipe or record.data["digest"] != data["digest"]:
+    made_of = (record.recipe, record.data["digest"], record.start)
+    if made_of != (recipe, data["digest"], before):
         raise RunError(f"{out}: holds a run of another recipe or other data; give another folder")
     return record
+
+
+def _check_start(parent: RunRecord, start: Path, dataset: Dataset, recipe: Recipe) -> None:
+    if not parent.finished:
+        raise RunError(f"{start}: the run to begin with is not finished")
+    if parent.classes != dataset.classes:
+        raise RunError(
+            f"{start}: knows the classes {', '.join(parent.classes)}; "
+            f"the data hold {', '.join(dataset.classes)}"
+        )
+    fits = (parent.recipe.architecture, parent.recipe.preprocessing.size)
+    if fits != (recipe.architecture, recipe.preprocessing.size):
+        raise RunError(f"{start}: is a {fits[0]} of {fits[1]} pixels; the recipe makes another")
 
 
 def _versions() -> dict[str, str]:
