@@ -24,6 +24,13 @@ class LiteRTEngine:
         self._output = self._interpreter.get_output_details()[0]
         self._lock = threading.Lock()  # an interpreter holds one set of tensors
 
+    @property
+    def provider(self) -> str:
+        """``XNNPACK`` where its kernels run the model, else ``built-in``."""
+        operators = self._interpreter._get_ops_details()
+        delegated = any(operator["op_name"] == "DELEGATE" for operator in operators)
+        return "XNNPACK" if delegated else "built-in"
+
     def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.run`."""
         return np.concatenate([self._run_one(one) for one in inputs[:, np.newaxis]])
