@@ -19,7 +19,7 @@ from .calibration import CalibrationSet
 MIGRATION = 0.8
 #: A channel that hardly ever fires counts as this share of the layer's largest, at least.
 _QUIETEST = 0.01
-_BATCH = 8
+_BATCH = 4
 
 
 def convolutions(model: keras.Model) -> list[keras.layers.Layer]:

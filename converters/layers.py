@@ -16,6 +16,8 @@ from .ranges import Ranges
 
 #: Pictures looked at, and layers named.
 PICTURES, WORST = 16, 5
+#: Share of the signal that float32's own rounding is; a layer in float has no less.
+_FLOAT_NOISE = 1e-14
 
 
 def signal_to_noise(
@@ -59,7 +61,7 @@ def signal_to_noise(
             error = (quantised if last else quantised.transpose(0, 2, 3, 1)) - right
             signal[index] += np.square(right, dtype=np.float64).sum()
             noise[index] += np.square(error, dtype=np.float64).sum()
-    decibels = 10.0 * np.log10(signal / np.maximum(noise, np.finfo(np.float64).tiny))
+    decibels = 10.0 * np.log10(signal / np.maximum(noise, _FLOAT_NOISE * signal))
     return dict(zip([*outputs, convolutions(maps)[-1].name], map(float, decibels), strict=True))
 
 

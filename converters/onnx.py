@@ -94,7 +94,7 @@ def _tensors_range(graph: Any, ranges: Ranges) -> TensorsData:
     for node in graph.graph.node:
         for layer, largest in ranges.items():
             if node.op_type == "Conv" and f"/{layer}_" in node.name:
-                current = (np.float32(-largest), np.float32(largest))
+                current = (np.float32(0.0), np.float32(largest))
         if current is not None and node.op_type in ("Conv", "Relu", "MaxPool"):
             found[node.output[0]] = current
     return TensorsData(CalibrationMethod.MinMax, found)

@@ -24,7 +24,7 @@ Ranges = dict[str, float]
 INT8_MAX = 127
 PERCENTILE = 99.999
 _BINS = 4096
-_BATCH = 8
+_BATCH = 4
 _STRIDE = 2  # a quarter of the places is enough for a histogram; the largest value is exact
 #: Clipping points tried by ``mse``, as shares of the largest value.
 _SHARES = np.linspace(0.3, 1.0, 71)
