@@ -289,7 +289,7 @@ class _Job:
         candidates = ranges.observe(equalised, chosen)
         differences = {}
         for method, found in candidates.items():
-            engine = open_engine("onnx", onnx.static_int8(equalised, found), threads=_THREADS)
+            engine = open_engine("litert", tflite.static_int8(equalised, found), threads=_THREADS)
             scores = parity.engine_probabilities(engine, inputs, network.temperature)
             differences[method] = float(np.abs(scores - reference).mean())
         best = min(differences, key=lambda method: differences[method])

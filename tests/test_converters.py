@@ -1,6 +1,9 @@
 """From two small training runs to a bundle that screens."""
 
 import json
+import subprocess
+import sys
+import venv
 from dataclasses import replace
 
 import cv2
@@ -20,6 +23,7 @@ from xrayedge.bundle import MANIFEST
 from xrayedge.engines import open_engine
 from xrayedge.errors import ConversionError, RunError
 from xrayedge.preprocessing import Preprocessing
+from xrayedge.scores import probabilities
 from xrayedge.training.data import Sample, load_dataset
 from xrayedge.training.recipe import RECIPES, Phase
 from xrayedge.training.run import MODEL, RunRecord
@@ -198,6 +202,52 @@ def test_tflite_files_need_no_custom_operators(bundle):
             opened = interpreter.Interpreter(model_content=bundle.read(variant))
             names = {op["op_name"] for op in opened._get_ops_details()}
             assert not any(name.startswith("Flex") or name == "CUSTOM" for name in names)
+
+
+@pytest.fixture(scope="module")
+def old_python(request):
+    """A Python with the last tflite-runtime there ever was; kept in pytest's cache."""
+    if sys.version_info >= (3, 12):
+        pytest.skip("tflite-runtime 2.14 is for Python up to 3.11")
+    folder = request.config.cache.mkdir("tflite-runtime-2.14.0")
+    python = folder / "bin" / "python"
+    check = [python, "-c", "import tflite_runtime.interpreter"]
+    if not python.exists() or subprocess.run(check, capture_output=True).returncode:
+        venv.create(folder, clear=True, with_pip=True)
+        install = [python, "-m", "pip", "install", "tflite-runtime==2.14.0", "numpy<2"]
+        done = subprocess.run(install, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"pip can't install tflite-runtime: {done.stderr.strip()[-200:]}")
+    return python
+
+
+OLD_RUNTIME = """
+import sys, numpy as np
+from tflite_runtime.interpreter import Interpreter
+interpreter = Interpreter(sys.argv[1])
+interpreter.allocate_tensors()
+source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+maps = []
+for one in np.load(sys.argv[2]):
+    interpreter.set_tensor(source["index"], one[np.newaxis])
+    interpreter.invoke()
+    maps.append(interpreter.get_tensor(target["index"])[0])
+np.save(sys.argv[3], maps)
+"""
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_tflite_runtime_2_14_gives_the_same_scores(old_python, bundle, inputs, tmp_path, precision):
+    np.save(tmp_path / "inputs.npy", inputs)
+    path = bundle.folder / bundle.classifier.variant("tflite", precision).file
+    subprocess.run(
+        [old_python, "-c", OLD_RUNTIME, path, tmp_path / "inputs.npy", tmp_path / "maps.npy"],
+        check=True,
+    )
+    found = probabilities(np.load(tmp_path / "maps.npy"), bundle.classifier.temperature)
+    expected = scores(bundle, inputs, "tflite", precision)
+    assert np.abs(found - expected).max() < (0.02 if precision == "int8" else 1e-4)
 
 
 def test_golden_vectors_are_in_every_file_and_hold(bundle):
