@@ -73,7 +73,7 @@ class Int8:
     Parameters
     ----------
     model
-        The equalised model.
+        The model, equalised and with rounded kernels.
     ranges
         Of its activations, by the method that came closest to the float model.
     provenance
@@ -286,6 +286,7 @@ class _Job:
         """Equalise, and keep the ranges whose file comes closest to the float model on `val`."""
         chosen = calibration.choose(run.dataset.split("train"), network.preprocessing)
         equalised = equalisation.equalise(model, chosen)
+        equalisation.round_kernels(equalised)
         candidates = ranges.observe(equalised, chosen)
         differences = {}
         for method, found in candidates.items():

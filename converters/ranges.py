@@ -1,7 +1,7 @@
 """Activation ranges: up to which value each layer's int8 counts, by three methods to choose from.
 
-Both formats quantise with the same ranges, so their int8 files are one model. Activations are
-rectified and int8 is symmetric about zero (TensorRT takes no other), so a range is one number.
+Both formats quantise with the same ranges, so their int8 files are one model. Int8 is symmetric
+about zero (TensorRT takes no other), so a range is one number.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import CalibrationSet
-from .equalisation import convolutions
+from .equalisation import INT8_MAX, convolutions
 
 Method = Literal["min-max", "percentile", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-#: By layer name: the activation that becomes the largest int8.
+#: By layer name, from `INPUT` on: the output that becomes the largest int8.
 Ranges = dict[str, float]
 
-INT8_MAX = 127
+#: The layer whose output the first convolution reads; its range follows from a byte's.
+INPUT = "normalise"
 PERCENTILE = 99.999
 _BINS = 4096
 _BATCH = 4
@@ -31,7 +32,7 @@ _SHARES = np.linspace(0.3, 1.0, 71)
 
 
 def observe(model: keras.Model, calibration: CalibrationSet) -> dict[Method, Ranges]:
-    """Ranges of every convolution but the last, by each method.
+    """Ranges of the input and of every convolution but the last, by each method.
 
     ``min-max``: the largest value seen. ``percentile``: what all but 0.001 % stay under. ``mse``:
     where rounding and clipping together cost the least squared error.
@@ -49,7 +50,9 @@ def observe(model: keras.Model, calibration: CalibrationSet) -> dict[Method, Ran
         for index, output in enumerate(outputs):
             sampled = output[:, ::_STRIDE, ::_STRIDE]
             counts[index] += np.histogram(sampled, bins=_BINS, range=(0.0, largest[index]))[0]
-    found: dict[Method, Ranges] = {method: {} for method in METHODS}
+    extremes = model.get_layer(INPUT)(np.array([[0, 255]], np.uint8))
+    top_input = float(np.abs(extremes).max())
+    found: dict[Method, Ranges] = {method: {INPUT: top_input} for method in METHODS}
     for layer, count, top in zip(hidden, counts, largest, strict=True):
         found["min-max"][layer.name] = float(top)
         found["percentile"][layer.name] = _percentile(count, float(top))

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from xrayedge.training.network import activation_map_model
 
-from .equalisation import convolutions
-from .ranges import INT8_MAX, Ranges
+from .equalisation import INT8_MAX, convolutions
+from .ranges import Ranges
 
 
 def float32(model: keras.Model) -> bytes:
@@ -37,25 +37,25 @@ def dynamic_int8(model: keras.Model) -> bytes:
 def static_int8(model: keras.Model, ranges: Ranges) -> bytes:
     """Weights (per channel) and activations in int8, symmetric, ranges from the calibration set.
 
-    The first and the last convolution, one part in five hundred of the arithmetic, stay in
-    float: the picture's 256 levels and the map's logits keep their resolution.
+    The last convolution, which is hardly any of the arithmetic, stays in float: an int8 map has
+    too few levels for a calibrated score.
 
     Parameters
     ----------
     model
-        The equalised model.
+        Equalised and with rounded kernels: see `equalisation`.
     ranges
         See `ranges.observe`.
     """
     maps = activation_map_model(model)
-    first, *_, last = convolutions(maps)
+    last = convolutions(maps)[-1]
     size = int(maps.inputs[0].shape[1])
     kernels = {layer.name: layer.get_weights()[0] for layer in convolutions(maps)}
 
     def activation_map(image: tf.Tensor) -> dict[str, tf.Tensor]:
         x = image
         for layer in maps.layers[1:]:
-            if layer is first or layer is last or layer.name not in kernels:
+            if layer is last or layer.name not in kernels:
                 x = layer(x)
             else:
                 kernel = kernels[layer.name]

@@ -488,17 +488,9 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
         found = f"{engine.package} {engine.version}" if engine.package else "not installed"
         providers = f" ({', '.join(engine.providers)})" if engine.providers else ""
         _results.print(f"engine {engine.name}: {found}{providers}")
-    table = Table("model", "file", "engine", "provider", "status", "largest difference")
     for check in diagnosis.checks:
-        difference = check.largest_difference
-        table.add_row(
-            check.model,
-            check.file,
-            check.engine,
-            check.provider or "",
-            check.status,
-            check.detail or "" if difference is None else f"{difference:.5f}",
-        )
-    _results.print(table)
+        found = check.detail or f"largest difference {check.largest_difference:.5f}"
+        runs_on = f"{check.engine}, {check.provider}" if check.provider else check.engine
+        _results.print(f"{check.status:<11}  {check.model} {check.file} ({runs_on}): {found}")
     for warning in diagnosis.warnings:
         _messages.print(f"xrayedge: {warning}")

@@ -1,0 +1,59 @@
+"""Whether OpenVINO reads a bundle's ONNX files and gives ONNX Runtime's labels.
+
+pip install openvino
+python benchmarks/openvino_labels.py BUNDLE MANIFEST.csv [--where set=extended ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import openvino
+
+from xrayedge import ModelBundle
+from xrayedge.engines import open_engine
+from xrayedge.scores import probabilities
+from xrayedge.training.batches import model_inputs
+from xrayedge.training.data import load_dataset
+
+
+def main() -> None:
+    """Print a line for each file; exit with 1 where a label differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    arguments = parser.parse_args()
+    bundle = ModelBundle.load(arguments.bundle)
+    network = bundle.classifier
+    where = [tuple(pair.split("=", 1)) for pair in arguments.where]
+    samples = load_dataset(arguments.data, where, complete=False).samples
+    inputs = model_inputs(samples, network.preprocessing)
+    differing = 0
+    for variant in network.variants:
+        if variant.format != "onnx":
+            continue
+        content = bundle.read(variant)
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(model=content), "CPU")
+        engine = open_engine("onnx", content, threads=2)
+        others = [np.asarray(compiled(one)[0]) for one in inputs[:, np.newaxis]]
+        ours = [engine.run(one) for one in inputs[:, np.newaxis]]
+        other, our = (
+            probabilities(np.concatenate(maps), network.temperature) for maps in (others, ours)
+        )
+        changed = int((other.argmax(axis=1) != our.argmax(axis=1)).sum())
+        differing += changed
+        print(
+            f"OpenVINO {openvino.__version__}, {variant.file}: {changed} of {len(inputs)} labels "
+            f"differ, largest difference of a probability {np.abs(other - our).max():.4f}",
+            flush=True,
+        )
+    sys.exit(1 if differing else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Which int8 ONNX files are safe on x86 without VNNI: see docs/quantisation.md.
+
+    python benchmarks/saturation.py RUN --data MANIFEST.csv [--where set=extended ...]
+
+Makes the S8S8 file that bundles hold and a U8S8 one, and runs both in ONNX Runtime on this
+processor, then on an emulated Haswell, which has AVX2 and no VNNI (`apt install qemu-user`), with
+and without `session.x64quantprecision`. An emulated VGG16 takes some ten seconds a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from onnxruntime.quantization import QuantType
+from xrayedge.converters import calibration, equalisation, onnx, parity, ranges
+from xrayedge.converters.convert import TrainedRun
+
+from xrayedge.doctor import read_processor
+from xrayedge.scores import probabilities
+from xrayedge.training.batches import model_inputs
+from xrayedge.training.data import load_dataset
+from xrayedge.training.run import MODEL
+
+EMULATOR = ("qemu-x86_64", "-cpu", "Haswell")
+
+#: Runs by itself, so that the emulated process imports as little as can be.
+RUN = """
+import sys, numpy as np, onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+options.log_severity_level = 3
+options.add_session_config_entry("session.x64quantprecision", sys.argv[2])
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+inputs = np.load(sys.argv[3])
+np.save(sys.argv[4], np.concatenate([session.run(None, {"image": x[None]})[0] for x in inputs]))
+"""
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="what trained RUN")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    parser.add_argument("--pictures", type=int, default=8)
+    arguments = parser.parse_args()
+    if shutil.which(EMULATOR[0]) is None or platform.machine() != "x86_64":
+        sys.exit(f"{EMULATOR[0]} is not installed, or this is no x86-64 machine")
+    run = TrainedRun.open(arguments.run, arguments.data)
+    preprocessing, temperature = run.record.recipe.preprocessing, run.record.temperature
+    model = keras.saving.load_model(run.folder / MODEL, compile=False)
+    chosen = calibration.choose(run.dataset.split("train"), preprocessing)
+    equalised = equalisation.equalise(model, chosen)
+    equalisation.round_kernels(equalised)
+    found = ranges.observe(equalised, chosen)["min-max"]
+    where = [tuple(pair.split("=", 1)) for pair in arguments.where] or [("split", "test")]
+    samples = load_dataset(arguments.data, where, complete=False).samples
+    every = max(1, len(samples) // arguments.pictures)
+    inputs = model_inputs(samples[::every][: arguments.pictures], preprocessing)
+    exact = parity.float_probabilities(model, inputs, temperature)
+    features = read_processor().features or ()
+    print(f"here: {' '.join(name for name in features if 'vnni' in name) or 'no VNNI'}")
+    print("largest difference of a probability from the float model's, and labels changed")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        np.save(folder / "inputs.npy", inputs)
+        for name, activations in (("S8S8", QuantType.QInt8), ("U8S8", QuantType.QUInt8)):
+            path = folder / f"{name}.onnx"
+            path.write_bytes(onnx.static_int8(equalised, found, activations))
+            for processor, emulator in (("here", ()), ("AVX2", EMULATOR)):
+                for precise in ("0", "1"):
+                    maps = _run(folder, path, precise, emulator)
+                    scores = probabilities(maps, temperature)
+                    changed = int((scores.argmax(axis=1) != exact.argmax(axis=1)).sum())
+                    print(
+                        f"{name}  {processor:4}  x64quantprecision={precise}  "
+                        f"{np.abs(scores - exact).max():.4f}  {changed} of {len(inputs)}",
+                        flush=True,
+                    )
+
+
+def _run(folder: Path, model: Path, precise: str, emulator: tuple[str, ...]) -> np.ndarray:
+    script, output = folder / "run.py", folder / "maps.npy"
+    script.write_text(RUN)
+    # An emulated interpreter does not find a virtual environment's packages by itself.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [*emulator, Path(sys.executable).resolve(), script, model, precise]
+    subprocess.run(
+        [*command, folder / "inputs.npy", output], check=True, env=environment, stderr=None
+    )
+    return np.load(output)
+
+
+if __name__ == "__main__":
+    main()
