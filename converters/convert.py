@@ -264,8 +264,15 @@ class _Job:
             if self.debug_layers:
                 for line in layers.report(int8.model, int8.ranges, pictures.inputs):
                     self.progress(f"{part} {line}")
-        written = [self._variant(part, name, model, int8, network, pictures) for name in names]
-        network = replace(network, variants=tuple(one for one in written if one is not None))
+        variants: list[Variant] = []
+        scores: dict[VariantName, NDArray[np.float64]] = {}
+        for name in names:
+            variant, scores[name] = self._variant(part, name, model, int8, network, pictures)
+            variants += [variant] if variant is not None else []
+        if ("tflite", "int8") in scores and ("onnx", "int8") in scores:
+            apart = np.abs(scores["tflite", "int8"] - scores["onnx", "int8"]).max()
+            self.progress(f"{part} int8: the two engines' scores differ by at most {apart:.1e}")
+        network = replace(network, variants=tuple(variants))
         if not network.variants:
             raise ConversionError(f"{part}: no file meets its floor; see above")
         if part == "classifier":
@@ -315,7 +322,8 @@ class _Job:
         int8: Int8 | None,
         network: Network,
         pictures: ParitySet,
-    ) -> Variant | None:
+    ) -> tuple[Variant | None, NDArray[np.float64]]:
+        """Make a file and compare it; it, unless it is left out, and its scores."""
         model_format, precision = name
         label = f"{part} {model_format} {precision}"
         started = time.perf_counter()
@@ -334,10 +342,10 @@ class _Job:
             consequence = "written all the same" if self.force else "not written (--force writes)"
             self.progress(f"{label}: UNDER THE FLOOR, {consequence}: {'; '.join(misses)}")
             if not self.force:
-                return None
+                return None, scores
         file = f"{part}-{precision}.{model_format}"
         write_atomically(self.folder / file, content)
-        return Variant(
+        variant = Variant(
             file=file,
             format=model_format,
             precision=precision,
@@ -347,6 +355,7 @@ class _Job:
             meets_floor=not misses,
             golden=golden.measure(network, engine, precision),
         )
+        return variant, scores
 
     def _metadata(self, network: Network) -> dict[str, str]:
         return {

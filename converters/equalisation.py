@@ -47,7 +47,7 @@ def round_kernels(model: keras.Model) -> None:
     """Round every kernel but the last to the steps of int8, one step an output channel, in place.
 
     A converter would do the same, but two converters round one weight in a hundred thousand
-    differently, and a network of thirteen layers makes a difference of 0.02 out of it.
+    differently, and the layers that follow make a difference in the scores out of it.
     """
     for layer in convolutions(model)[:-1]:
         kernel, bias = layer.get_weights()
