@@ -154,9 +154,7 @@ def energy_counters(root: Path = _ROOT) -> dict[str, tuple[int, int]]:
     return counters
 
 
-def energy_j(
-    before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]
-) -> float | None:
+def energy_j(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> float | None:
     """Joules between two readings of `energy_counters`; `None` where there is no counter."""
     if not before or before.keys() != after.keys():
         return None

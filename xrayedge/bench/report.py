@@ -89,6 +89,11 @@ class Row:
         """What names the same row in another report."""
         return self.model, self.format, self.precision, self.engine, self.threads
 
+    @property
+    def title(self) -> str:
+        """For a person."""
+        return f"{self.model} {self.precision} {self.engine}, threads {self.threads}"
+
 
 @dataclass(frozen=True)
 class StageRow:
@@ -144,6 +149,22 @@ class Report:
     rows: tuple[Row, ...]
     stages: tuple[StageRow, ...]
     interrupted: bool
+
+    @property
+    def errors(self) -> list[str]:
+        """Why rows have no figures."""
+        return [
+            *(row.error for row in self.rows if row.error),
+            *(row.error for row in self.stages if row.error),
+        ]
+
+    def under(self, min_agreement: float) -> list[Row]:
+        """Rows that give float32's label too seldom, or of which that is not known."""
+        return [
+            row
+            for row in self.rows
+            if row.agreement_with_float32 is None or row.agreement_with_float32 < min_agreement
+        ]
 
     def to_json(self) -> str:
         """The JSON object of the command line's contract, with more beside it."""

@@ -13,7 +13,7 @@ from ..errors import BenchmarkError
 from ..imaging import read
 from .cases import Case
 from .report import StageRow
-from .statistics import estimate
+from .statistics import Estimate, estimate
 
 STAGES = ("read", "frontal", "preprocess", "classify", "heatmap", "total")
 #: Shorter sides, in pixels: a storage-phosphor plate and a flat panel, both 43 cm long.
@@ -22,7 +22,7 @@ _RADIOGRAPH = "RG1_UNCR.dcm"  # chest, PA, 1841 x 1955 pixels, 15 bits
 _REMEDY = "pip install pydicom-data 'xrayedge[dicom]', or name your own pictures with --picture"
 
 
-def realistic_pictures(folder: Path) -> list[Path]:
+def realistic_pictures(folder: Path) -> tuple[Path, ...]:
     """Write pydicom-data's chest radiograph as DICOM and as JPEG in realistic sizes.
 
     It is a real one of about 1900 pixels, enlarged; the DICOM files are uncompressed, 16 bits.
@@ -55,7 +55,7 @@ def realistic_pictures(folder: Path) -> list[Path]:
         dataset.save_as(dicom)
         cv2.imwrite(str(jpeg), cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC))
         written += [dicom, jpeg]
-    return written
+    return tuple(written)
 
 
 def stage_cases(cases: Sequence[Case]) -> list[Case]:
@@ -67,7 +67,7 @@ def stage_cases(cases: Sequence[Case]) -> list[Case]:
 
 def stage_row(case: Case, picture: Path, rounds: Sequence[dict[str, Any]]) -> StageRow:
     """Medians over the rounds that `worker.measure_stages` gave."""
-    medians = {
+    medians: dict[str, Estimate] = {
         stage: estimate([float(np.median([run[stage] for run in one["runs"]])) for one in rounds])
         for stage in STAGES
     }
@@ -78,6 +78,11 @@ def stage_row(case: Case, picture: Path, rounds: Sequence[dict[str, Any]]) -> St
         engine=case.engine,
         threads=case.threads,
         picture=f"{kind}, {rounds[0]['width']} x {rounds[0]['height']}",
+        read=medians["read"].value,
+        frontal=medians["frontal"].value,
+        preprocess=medians["preprocess"].value,
+        classify=medians["classify"].value,
+        heatmap=medians["heatmap"].value,
+        total=medians["total"].value,
         total_interval=medians["total"].interval,
-        **{stage: medians[stage].value for stage in STAGES},
     )

@@ -110,7 +110,10 @@ def measure_stages(
     return {"height": pixels.shape[0], "width": pixels.shape[1], "runs": runs[warmup:]}
 
 
-def _open(folder: str, precision: Precision, engine: EngineName, threads: int) -> tuple[Classifier, float]:
+def _open(
+    folder: str, precision: Precision, engine: EngineName, threads: int
+) -> tuple[Classifier, float]:
+    """The classifier, and the milliseconds that loading took."""
     started = time.perf_counter()
     bundle = ModelBundle.load(Path(folder))
     classifier = Classifier.open(bundle, bundle.classifier, precision, engine, threads)
@@ -122,7 +125,11 @@ def _ramp(size: int) -> NDArray[np.uint8]:
     return np.resize(np.arange(256, dtype=np.uint8), (1, size, size, 1))
 
 
-_JOBS: dict[str, Callable[..., dict[str, Any]]] = {"latency": measure_latency, "score": score, "stages": measure_stages}
+_JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "latency": measure_latency,
+    "score": score,
+    "stages": measure_stages,
+}
 
 if __name__ == "__main__":
     main()
