@@ -73,8 +73,8 @@ def differences(old: Report, new: Report) -> list[str]:
     """What has no noise: rows of one report only, files, accuracy, and the machine itself."""
     before = {row.key: row for row in old.rows}
     after = {row.key: row for row in new.rows}
-    lines = [f"{_title(key)}: only in the old report" for key in before.keys() - after.keys()]
-    lines += [f"{_title(key)}: only in the new report" for key in after.keys() - before.keys()]
+    lines = [f"{_title(key)}: only in the old report" for key in before if key not in after]
+    lines += [f"{_title(key)}: only in the new report" for key in after if key not in before]
     for key in (key for key in after if key in before):
         for field in _EXACT:
             then, now = getattr(before[key], field), getattr(after[key], field)

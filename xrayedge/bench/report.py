@@ -11,6 +11,7 @@ from ..errors import BenchmarkError
 from .statistics import Interval
 
 FORMAT_VERSION = 1
+_NOT_A_REPORT = "not a report of `xrayedge bench --json`"
 
 Key = tuple[str, str, str, str, int]
 
@@ -181,21 +182,26 @@ class Report:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            found = values.pop("format_version")
         except OSError as error:
             raise BenchmarkError(f"{path}: can't be read ({error.strerror})") from error
-        except (ValueError, KeyError, AttributeError) as error:
-            raise BenchmarkError(f"{path}: not a report of `xrayedge bench --json`") from error
-        if found != FORMAT_VERSION:
+        except ValueError as error:
+            raise BenchmarkError(f"{path}: {_NOT_A_REPORT}") from error
+        if not isinstance(values, dict) or "format_version" not in values:
+            raise BenchmarkError(f"{path}: {_NOT_A_REPORT}")
+        if values["format_version"] != FORMAT_VERSION:
             raise BenchmarkError(
-                f"{path}: report format {found!r}; this xrayedge reads format {FORMAT_VERSION}; "
-                "run the benchmark again"
+                f"{path}: report format {values['format_version']!r}; this xrayedge reads format "
+                f"{FORMAT_VERSION}; run the benchmark again"
             )
         try:
-            rows = tuple(Row(**_with_intervals(row)) for row in values.pop("rows"))
-            stages = tuple(StageRow(**_with_intervals(row)) for row in values.pop("stages"))
-            return cls(rows=rows, stages=stages, **values)
-        except (TypeError, KeyError) as error:
+            return cls(
+                machine=dict(values["machine"]),
+                settings=dict(values["settings"]),
+                rows=tuple(Row(**_with_intervals(row)) for row in values["rows"]),
+                stages=tuple(StageRow(**_with_intervals(row)) for row in values["stages"]),
+                interrupted=bool(values["interrupted"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BenchmarkError(f"{path}: damaged report ({error})") from error
 
 
