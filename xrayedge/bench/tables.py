@@ -14,6 +14,8 @@ from .statistics import CONFIDENCE, MIN_ROUNDS, Interval
 
 NOT_AVAILABLE = "not available"
 _ABSENT = "-"
+#: Mean number of waiting processes, over the last minute, of a machine that has nothing to do.
+IDLE_LOAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ def notes(report: Report) -> list[str]:
     ]
     if report.settings["labelled_pictures"]:
         lines.append(f"Accuracy on {report.settings['labelled_pictures']} labelled pictures.")
+    load = report.machine["before"]["load"]
+    if load > IDLE_LOAD:
+        lines.append(f"The machine was not idle before (load {load:.1f}): repeat when it is.")
     if report.interrupted:
         lines.append("Interrupted: some cases have fewer rounds.")
     return lines + report.errors
