@@ -78,16 +78,16 @@ hand, run by run in turn in one process.
 _LIMIT = """\
 ## The machine's limit
 
-Multiply-accumulates of one core in a product of two square matrices of side {sides} in ONNX
-Runtime, whichever is fastest.
+Multiply-accumulates of one core in ONNX Runtime's product of two square matrices, the fastest of
+side {sides}.
 """
 _PEERS = """\
 ## Beside its peers
 
 On the same pictures. Networks with random weights are here for their latency alone. `time` is the
-ratio to {first} in the same rounds. `of the limit` is the share of the machine's limit that the
-convolutions reach, int8's for int8 and float32's for all others. `same label` compares with the
-first line of the same bundle.
+ratio to the first line, {first}, in the same rounds.
+`of the limit` is the share of the machine's limit that the convolutions reach, int8's for int8 and
+float32's for all others. `same label` compares with the first line of the same bundle.
 """
 
 
@@ -336,7 +336,7 @@ def write_document(
             stages_table(report).to_markdown(),
             _OVERHEAD,
             overhead_table(overheads).to_markdown(),
-            _LIMIT.format(sides=" or ".join(map(str, LIMIT_SIDES))),
+            _LIMIT.format(sides=", ".join(map(str, LIMIT_SIDES))),
             TextTable(
                 ("precision", "10^9 per second"),
                 tuple((kind, _interval(estimate(one), 1e-9, 1)) for kind, one in speeds.items()),

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import io
 import json
 import subprocess
@@ -232,6 +233,27 @@ def test_an_altered_bundle_is_left_out(small, tmp_path):
     alone = run("--model", altered)
     assert alone.exit_code == 2
     assert "sha256" in alone.stderr
+
+
+def test_a_file_that_no_engine_loads_does_not_stop_the_others(small, tmp_path):
+    bundle = ModelBundle.load(small)
+    for file in small.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    broken = replace(
+        bundle.classifier.variant("onnx", "int8"),
+        file="broken.onnx",
+        sha256=hashlib.sha256(b"no model").hexdigest(),
+    )
+    (tmp_path / broken.file).write_bytes(b"no model")
+    (good, *_) = bundle.classifier.variants
+    network = replace(bundle.classifier, variants=(broken, good))
+    replace(bundle, folder=tmp_path, classifier=network).write_manifest()
+    result = run("--model", tmp_path, "--rounds", 2, "--json")
+    failed, measured = json.loads(result.stdout)["rows"]
+    assert result.exit_code == 1
+    assert "can't load" in failed["error"]
+    assert failed["p50_ms"] is None
+    assert measured["rounds"] == 2
 
 
 def test_a_worker_that_dies_is_one_error(small):
