@@ -102,7 +102,10 @@ class Screening:
 class Screener:
     """Screens chest radiographs with one model.
 
-    May be shared by threads: an engine that can't run twice at once makes the second wait.
+    May be shared by threads, and gives each the result that it would get alone. A LiteRT
+    interpreter serves one thread at a time, so its calls wait for each other while the rest of a
+    screening goes on; an ONNX Runtime session runs calls at once. Where cores are idle, a screener
+    for each thread makes LiteRT use them, for a model's memory each (``benchmarks/soak.py``).
 
     Parameters
     ----------

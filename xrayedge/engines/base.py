@@ -18,6 +18,11 @@ EngineName = Literal["litert", "onnx"]
 class Engine(Protocol):
     """A loaded model file."""
 
+    @property
+    def provider(self) -> str:
+        """The kernels that run it, as the engine itself reports them."""
+        ...
+
     def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the model.
 

@@ -24,6 +24,12 @@ class LiteRTEngine:
         self._output = self._interpreter.get_output_details()[0]
         self._lock = threading.Lock()  # an interpreter holds one set of tensors
 
+    @property
+    def provider(self) -> str:
+        """XNNPACK, the one delegate that comes by itself, or the kernels it would replace."""
+        operators = {operator["op_name"] for operator in self._interpreter._get_ops_details()}
+        return "XNNPACK" if "DELEGATE" in operators else "builtin kernels"
+
     def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.run`."""
         return np.concatenate([self._run_one(one) for one in inputs[:, np.newaxis]])

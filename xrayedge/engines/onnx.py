@@ -26,6 +26,11 @@ class OnnxEngine:
             raise EngineError(f"ONNX Runtime can't load the model: {error}") from error
         self._input = self._session.get_inputs()[0].name
 
+    @property
+    def provider(self) -> str:
+        """The execution provider of most weight in the session."""
+        return str(self._session.get_providers()[0])
+
     def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.run`."""
         try:

@@ -23,7 +23,6 @@ from ..engines import EngineName, preferred_engine
 from ..errors import DatasetError
 from ..preprocessing import Preprocessing
 from ..scores import probabilities, softmax
-from .batches import read_sample
 from .data import Sample
 from .run import MODEL, RunRecord
 
@@ -126,6 +125,8 @@ class ScoringModel:
 
     def inputs(self, sample: Sample) -> NDArray[np.uint8]:
         """The sample as the model reads it, ``uint8 [1, size, size, 1]``."""
+        from .batches import read_sample  # imports Keras, which figures alone don't need
+
         return self.preprocessing.apply(read_sample(sample))[np.newaxis]
 
     def score(self, sample: Sample) -> NDArray[np.float64]:
@@ -177,7 +178,7 @@ def evaluate(
     groups: dict[str, list[int]] = {}
     for index, sample in enumerate(samples):
         groups.setdefault(sample.group, []).append(index)
-    figures = _figures(labels, scores, classes)
+    figures = point_figures(labels, scores, classes)
     rounds = _bootstrap(labels, scores, classes, list(groups.values()))
     intervals = {
         name: Figure(value, *map(float, np.percentile([one[name] for one in rounds], _LEVEL)))
@@ -249,9 +250,10 @@ def _calibration_error(labels: NDArray[np.integer], scores: NDArray[np.float64])
     )
 
 
-def _figures(
+def point_figures(
     labels: NDArray[np.int_], scores: NDArray[np.float64], classes: Sequence[str]
 ) -> dict[str, float]:
+    """The figures of an `Evaluation`, without intervals; ``labels`` are indices of ``classes``."""
     predicted = scores.argmax(axis=1)
     present = np.unique(labels)
     precisions, recalls, f1s, _ = precision_recall_fscore_support(
@@ -295,5 +297,5 @@ def _bootstrap(
         drawn = rng.integers(0, len(groups), len(groups))
         index = np.concatenate([groups[group] for group in drawn])
         if len(np.unique(labels[index])) == present:
-            rounds.append(_figures(labels[index], scores[index], classes))
+            rounds.append(point_figures(labels[index], scores[index], classes))
     return rounds
