@@ -54,7 +54,9 @@ class Recipe:
         Exponent on the number of pictures when a class's sources are drawn from: 1 draws them as
         they come, 0 equally often. Classes are always drawn equally often.
     turned_label
-        Set by the frontal check: pictures of this class also appear turned, as a class ``turned``.
+        Set by the frontal check: pictures of this class also appear turned, as a class ``turned``,
+        and inverted, as ``inverted``; drawn pictures join as ``artificial``; every other picture
+        is shown any way up.
     precision
         Keras' dtype policy while training; the saved model is always float32.
     seed
@@ -114,7 +116,7 @@ RECIPES = {
         name="frontal",
         architecture="frontal",
         preprocessing=Preprocessing(size=96, fit="pad", equalisation="none"),
-        phases=(Phase(epochs=60, learning_rate=2e-3, first_block=1),),
+        phases=(Phase(epochs=100, learning_rate=2e-3, first_block=1),),
         augmentation=Augmentation(
             rotation=12.0, zoom=0.2, shift=0.08, stretch=0.2, gamma=0.6, collimate=0.4
         ),
