@@ -12,7 +12,7 @@ from xrayedge.screening import MIN_SIDE
 
 CONTRACT = [
     "source", "status", "reason", "label", "probabilities", "frontal_score", "model", "version",
-    "precision", "engine", "timings_ms",
+    "precision", "engine", "timings_ms", "tags", "warnings", "corrections",
 ]  # fmt: skip
 
 

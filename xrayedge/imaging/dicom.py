@@ -9,9 +9,13 @@ error can name the remedy.
 from __future__ import annotations
 
 import io
+import logging
 import re
+import threading
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -66,19 +70,36 @@ def decode(stream: BinaryIO, name: str, limits: Limits) -> Picture:
             f"{name}: reading DICOM needs pydicom; pip install 'xrayedge[dicom]'",
             reason="dicom-not-installed",
         ) from error
-    # pydicom's warnings quote values of the file, which may be the patient's; so do its errors.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with _quiet():
             dataset = _read(stream, name, limits)
             return Picture(_to_grey(dataset, name), name, _tags(dataset))
-        except PictureError:
-            raise
-        except Exception as error:  # pydicom and its decoders raise every kind on damaged files
-            raise UnreadableError(
-                f"{name}: the DICOM file is damaged or its encoding is not supported "
-                f"({type(error).__name__})"
-            ) from None
+    except PictureError:
+        raise
+    except Exception as error:  # pydicom and its decoders raise every kind on damaged files
+        raise UnreadableError(
+            f"{name}: the DICOM file is damaged or its encoding is not supported "
+            f"({type(error).__name__})"
+        ) from None
+
+
+_thread = threading.local()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep pydicom's warnings and log in this thread back: they quote the patient's data."""
+    warnings.filterwarnings("ignore", module=r"(pydicom|pylibjpeg|libjpeg|openjpeg)(\.|$)")
+    logging.getLogger("pydicom").addFilter(_let_pass)  # adds it once
+    _thread.quiet = True
+    try:
+        yield
+    finally:
+        _thread.quiet = False
+
+
+def _let_pass(_record: logging.LogRecord) -> bool:
+    return not getattr(_thread, "quiet", False)
 
 
 class _CountedStream:
@@ -100,6 +121,7 @@ class _CountedStream:
 
 def _read(stream: BinaryIO, name: str, limits: Limits) -> Any:
     """The header, checked, and then the pixel data."""
+    from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset, read_partial, read_preamble
     from pydicom.uid import (
         DeflatedExplicitVRLittleEndian,
@@ -119,12 +141,12 @@ def _read(stream: BinaryIO, name: str, limits: Limits) -> Any:
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         counted = _CountedStream(_inflate(stream, name, limits), name)
         dataset = read_dataset(counted, False, True, stop_when=at_pixels)
-        dataset.file_meta = meta
+        dataset.file_meta = FileMetaDataset(meta)
     else:
         counted.seek(0)
         dataset = read_partial(counted, stop_when=at_pixels, force=True)
     _check_header(dataset, name, limits)
-    implicit, little = dataset.original_encoding
+    implicit, little = map(bool, dataset.original_encoding)
     after: list[int] = []
 
     def beyond_pixels(tag: int, _vr: str | None, length: int) -> bool:
@@ -248,7 +270,7 @@ def _display(
     from pydicom.pixels.processing import apply_windowing
 
     if dataset.get("ModalityLUTSequence"):
-        values = _apply_lut(stored, dataset.ModalityLUTSequence[0], dataset)[0]
+        values: NDArray[Any] = _apply_lut(stored, dataset.ModalityLUTSequence[0], dataset)[0]
     else:
         slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
         values = stored * (1.0 if slope is None else float(slope)) + float(intercept or 0.0)
@@ -262,16 +284,14 @@ def _display(
         display.PhotometricInterpretation = "MONOCHROME2"
         display.BitsStored, display.PixelRepresentation = 8, 0
         display.WindowCenter, display.WindowWidth, display.VOILUTFunction = window
-        return np.rint(apply_windowing(values, display)).astype(np.uint8)
+        return np.asarray(np.rint(apply_windowing(values, display)), np.uint8)
     seen = values[present] if present.any() else values[:1]
     if not np.isfinite(seen).all():
         raise ValueError("the modality LUT gives infinite values")
     return scale(values, float(seen.min()), float(seen.max()))
 
 
-def _apply_lut(
-    values: NDArray[Any], item: Any, dataset: Any
-) -> tuple[NDArray[np.float64], int]:
+def _apply_lut(values: NDArray[Any], item: Any, dataset: Any) -> tuple[NDArray[np.float64], int]:
     """Look values up in a LUT (PS3.3 C.11.1 and C.11.2): the entries, and their declared bits.
 
     By hand, since pydicom 3.0 wraps values over 255 where entries have 8 bits, and refuses

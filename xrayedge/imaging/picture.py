@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +88,8 @@ def scale_to_bytes(values: NDArray[np.generic], source: str) -> NDArray[np.uint8
     return scale(numbers, low, high)
 
 
-def scale(numbers: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
-    """Scale ``low`` to 0 and ``high`` to 255, and what lies beyond to the same; changes them."""
+def scale(numbers: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Scale floats, ``low`` to 0 and ``high`` to 255 and beyond to the same; overwrites them."""
     numbers -= low
     numbers *= 255.0 / (high - low) if high > low else 0.0
     np.rint(numbers, out=numbers)

@@ -123,6 +123,8 @@ def _decode(stream: BinaryIO, name: str, limits: Limits) -> Picture:
             return dicom.decode(stream, name, limits)
         if is_raster(start):
             return Picture(_decode_raster(stream.read(limits.max_bytes), name, limits), name)
+    except MemoryError as error:
+        raise TooLargeError(f"{name}: too large for this machine's memory") from error
     except OSError as error:
         raise UnreadableError(f"{name}: can't be read ({error.strerror})") from error
     raise UnreadableError(f"{name}: not a PNG, JPEG, BMP, TIFF or DICOM file")

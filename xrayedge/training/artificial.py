@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ def _checkerboard(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[n
     rows, columns = np.mgrid[: shape[0], : shape[1]] // cell
     odd = (rows * rng.integers(0, 2) + columns) % 2 == 1
     dark, bright = sorted(rng.integers(0, 256, 2))
-    return np.where(odd, bright, dark).astype(np.uint8)
+    return np.asarray(np.where(odd, bright, dark), np.uint8)
 
 
 def _text(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -85,7 +86,7 @@ def _shapes(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint
     return _clip(drawing + rng.normal(0.0, rng.uniform(0.0, 8.0), shape))
 
 
-def _clip(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+def _clip(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
