@@ -31,6 +31,7 @@ from .screening import Screener, Screening
 
 _NOT_ALL_SCREENED = 1
 _USAGE_ERROR = 2
+_COLUMN = 14  # least width of a confusion table's, in characters
 
 # Markup off: a file's name may hold brackets.
 _results = Console(highlight=False, soft_wrap=True, markup=False)
@@ -330,7 +331,7 @@ def train(
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures as JSON here.")
-@click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check.")
+@click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check, by kind.")
 @_precision
 @_engine
 @_where
@@ -356,14 +357,19 @@ def evaluate(
         scoring = evaluation.ScoringModel.from_run(Path(model))
     else:
         scoring = evaluation.ScoringModel.from_bundle(model, precision, engine, frontal=frontal)
-    samples = load_dataset(data, where, complete=False).samples
+    turned_of = scoring.gate[0] if scoring.gate else None
+    samples = load_dataset(data, where, complete=False, turned_of=turned_of).samples
     scores = np.stack(
         [
             scoring.score(sample)
             for sample in track(samples, "scoring", console=_messages, transient=True)
         ]
     )
-    result = evaluation.evaluate(samples, scoring.classes, scores)
+    result: evaluation.Evaluation | evaluation.GateEvaluation
+    if scoring.gate:
+        result = evaluation.evaluate_gate(samples, scoring.classes, scores, scoring.gate)
+    else:
+        result = evaluation.evaluate(samples, scoring.classes, scores)
     if out is not None:
         write_atomically(out, (json.dumps(result.to_dict(), indent=2) + "\n").encode())
     figures = Table("figure", "value", "95 % interval")
@@ -371,10 +377,12 @@ def evaluate(
         figures.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
     _results.print(f"{result.pictures} pictures of {result.patients} patients")
     _results.print(figures)
-    confusion = Table("true \\ predicted", *scoring.classes)
+    passed = result.passed if isinstance(result, evaluation.GateEvaluation) else None
+    confusion = Table("true \\ predicted", *scoring.classes, *(["passed"] if passed else []))
     for true, row in result.confusion.items():
-        confusion.add_row(true, *map(str, row.values()))
-    _results.print(confusion)
+        counts = [*row.values(), *([passed[true]] if passed else [])]
+        confusion.add_row(true, *map(str, counts))
+    _results.print(confusion, width=max(_results.width, _COLUMN * (len(confusion.columns) + 1)))
 
 
 @main.command()

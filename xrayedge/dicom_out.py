@@ -166,7 +166,7 @@ def _content(screening: Screening, original: Dataset) -> Dataset:
         ]
     )
     model = f"{screening.model} {screening.version} ({screening.precision}, {screening.engine})"
-    root = ContainerContentItem(Code("18748-4", "LN", "Diagnostic Imaging Report"))
+    root: Dataset = ContainerContentItem(Code("18748-4", "LN", "Diagnostic Imaging Report"))
     root.ContentSequence = ContentSequence(
         [
             CodeContentItem(

@@ -164,8 +164,11 @@ def _read(stream: BinaryIO, name: str, limits: Limits) -> Any:
         else:
             plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             dataset.file_meta.TransferSyntaxUID = plain
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         _check_codestream(dataset, name, limits)
+        # Always the same decoders, whatever else is installed; pydicom's own for RLE decodes
+        # without end what says so.
+        dataset.pixel_array_options(decoding_plugin="pylibjpeg")
     return dataset
 
 
@@ -207,7 +210,7 @@ def _check_codestream(dataset: Any, name: str, limits: Limits) -> None:
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
 
-    if dataset.file_meta.TransferSyntaxUID in (RLELossless, "1.2.840.10008.1.2.1.99"):
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:  # does not say it again
         return
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if codestream_size(frame) != (dataset.Columns, dataset.Rows):
