@@ -76,7 +76,11 @@ def decode(stream: BinaryIO, name: str, limits: Limits) -> Picture:
             return Picture(_to_grey(dataset, name), name, _tags(dataset))
     except PictureError:
         raise
-    except Exception as error:  # pydicom and its decoders raise every kind on damaged files
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # pydicom and its decoders raise every kind on damaged files; pylibjpeg-rle panics, which is
+    # no Exception.
+    except BaseException as error:
         raise UnreadableError(
             f"{name}: the DICOM file is damaged or its encoding is not supported "
             f"({type(error).__name__})"

@@ -47,6 +47,28 @@ def raster_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether a PNG is a still one whose chunks fit into the file; true of other types.
+
+    A decoder makes room for a chunk of the length that is declared.
+    """
+    if not data.startswith(PNG_MAGIC):
+        return True
+    position = len(PNG_MAGIC)
+    chunks: list[bytes] = []
+    while position + 12 <= len(data) and chunks[-1:] != [b"IEND"]:
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        position += length + 12
+        chunks.append(kind)
+    return (
+        position <= len(data)
+        and chunks[:1] == [b"IHDR"]
+        and chunks[-1] == b"IEND"
+        and chunks.count(b"IHDR") == 1
+        and b"fcTL" not in chunks
+    )
+
+
 def codestream_size(data: bytes) -> tuple[int, int] | None:
     """``(width, height)`` of a JPEG, JPEG-LS or JPEG 2000 stream; ``None`` where it is damaged."""
     try:

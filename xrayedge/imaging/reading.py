@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import TooLargeError, UnreadableError
 from . import dicom
-from .headers import is_raster, jpeg_scans, raster_size
+from .headers import is_raster, is_whole, jpeg_scans, raster_size
 from .picture import Picture, to_grey
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[Any]"
@@ -136,6 +136,8 @@ def _decode_raster(data: bytes, name: str, limits: Limits) -> NDArray[np.uint8]:
         raise UnreadableError(f"{name}: the file's header is damaged; export it again")
     limits.check_pixels(*size, name)
     limits.check_scans(jpeg_scans(data), *size, name)
+    if not is_whole(data):
+        raise UnreadableError(f"{name}: the file is cut off or damaged; export it again")
     try:
         # Keeps 16 bits, turns colour to grey and follows the EXIF orientation.
         pixels = cv2.imdecode(
