@@ -235,6 +235,7 @@ def _to_grey(dataset: Any, name: str) -> NDArray[np.uint8]:
         return to_grey(pixels, name)
     if pixels.ndim != 2 or pixels.dtype.itemsize > 2:
         raise UnreadableError(f"{name}: the DICOM file does not hold one grey picture")
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     stored = _stored_values(every_value(pixels.dtype), dataset)
     padding = _is_padding(stored, dataset)
     present = np.zeros(stored.shape, bool)

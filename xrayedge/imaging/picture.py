@@ -106,9 +106,8 @@ def every_value(dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
 
 def look_up(values: NDArray[np.generic], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Replace integers ``[H, W]`` by their entries in a table in the order of `every_value`."""
-    patterns = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).view(
-        f"u{values.dtype.itemsize}"
-    )
+    native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    patterns = native.view(f"u{values.dtype.itemsize}")
     found = np.empty(patterns.shape, np.uint8)
     rows = max(1, _BLOCK // patterns.shape[1])
     for top in range(0, len(patterns), rows):
