@@ -37,6 +37,8 @@ _MAX_READS = 100_000
 _CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 _RAW_BYTES_PER_PIXEL = 4  # 16 bits of a picture, or 8 of each colour, and some
 
+_ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+
 # Group and element.
 _PIXEL_DATA = 0x7FE0_0010
 _META_GROUP = 0x0002
@@ -207,6 +209,9 @@ def _check_header(dataset: Any, name: str, limits: Limits) -> None:
             f"{name}: {columns} x {rows} pixels of {allocated} bits; "
             "pictures of 8 to 16 bits are read"
         )
+    photometric = dataset.PhotometricInterpretation
+    if dataset.SamplesPerPixel == 1 and photometric not in _ONE_SAMPLE:
+        raise UnreadableError(f"{name}: unknown photometric interpretation; export it again")
 
 
 def _check_codestream(dataset: Any, name: str, limits: Limits) -> None:
