@@ -201,9 +201,7 @@ def test_nothing_of_the_patient_comes_out(chest, tmp_path, caplog):
     marked.save_as(folder / "whole.dcm")
     content = (folder / "whole.dcm").read_bytes()
     (folder / "cut.dcm").write_bytes(content[: len(content) // 2])
-    (folder / "odd.dcm").write_bytes(
-        content.replace(b"MONOCHROME1", b"CANARY\xff\xfe\xfd\xfc\xfb")
-    )
+    (folder / "odd.dcm").write_bytes(content.replace(b"MONOCHROME1", b"CANARY\xff\xfe\xfd\xfc\xfb"))
     for options in ((), ("--json",)):
         result = run("screen", folder, "--heatmap", heatmaps, *options)
         assert result.exit_code == 1
