@@ -4,36 +4,47 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 import cv2
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from .batch import find_pictures, heatmap_names
+from . import dicom_out
+from .batch import find_pictures, screen_in_order, unique_names
 from .bundle import ModelBundle, Precision, shipped_bundles
 from .engines import EngineName
-from .errors import XrayEdgeError
+from .errors import ResultsError, XrayEdgeError
 from .files import write_atomically
+from .imaging import Limits
+from .results import ResultsFile
 from .screening import Screener, Screening
 
 if TYPE_CHECKING:
     from .bench.tables import TextTable
-    from .training.evaluation import Evaluation
+    from .training.evaluation import Evaluation, GateEvaluation
 
 _NOT_ALL_SCREENED = 1
 _USAGE_ERROR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_COLUMN = 14  # least width of a confusion table's, in characters
 
-_results = Console(highlight=False, soft_wrap=True)
+# Markup off: a file's name may hold brackets.
+_results = Console(highlight=False, soft_wrap=True, markup=False)
 _wide_results = Console(highlight=False, width=1000)
-_messages = Console(stderr=True, highlight=False, soft_wrap=True)
+_messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
@@ -43,7 +54,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except XrayEdgeError as error:
-            _messages.print(f"xrayedge: {error}")
+            _messages.print(f"xrayedge: {_printable(str(error))}")
             ctx.exit(_USAGE_ERROR)
 
 
@@ -79,6 +90,12 @@ _engine = click.option(
 )
 
 
+def _folder(name: str, help_text: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        name, type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help=help_text
+    )
+
+
 @click.group(cls=_Group)
 @click.version_option(package_name="xrayedge")
 def main() -> None:
@@ -99,11 +116,19 @@ def main() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per picture and line.")
 @click.option(
-    "--heatmap",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Write an overlay PNG for each screened picture into this folder.",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the results to this .csv or .jsonl file; go on with it if it is there.",
 )
+@_folder("--heatmap", "Write an overlay PNG for each screened picture into this folder.")
+@_folder("--dicom-sr", "Write a DICOM structured report for each screened DICOM file here.")
+@_folder("--dicom-sc", "Write the overlay as DICOM Secondary Capture for each of them here.")
+@click.option(
+    "--auto-orient", is_flag=True, help="Put turned and inverted pictures right and screen them."
+)
+@click.option("--max-pixels", type=click.IntRange(min=1), default=Limits().max_pixels)
+@click.option("--max-bytes", type=click.IntRange(min=1), default=Limits().max_bytes)
 @click.pass_context
 def screen(
     ctx: click.Context,
@@ -114,7 +139,13 @@ def screen(
     threads: int,
     operating_point: str,
     as_json: bool,
+    output: Path | None,
     heatmap: Path | None,
+    dicom_sr: Path | None,
+    dicom_sc: Path | None,
+    auto_orient: bool,
+    max_pixels: int,
+    max_bytes: int,
 ) -> None:
     """Screen pictures: files, and folders with all that is in them.
 
@@ -123,38 +154,109 @@ def screen(
     found = find_pictures(paths)
     if found.skipped:
         _messages.print(f"{found.skipped} files in folders are not pictures by name: left out")
+    if dicom_sr or dicom_sc:
+        dicom_out.require()
     screener = Screener(
         model,
         precision=precision,
         engine=engine,
         threads=threads,
         operating_point=operating_point,
+        limits=Limits(max_bytes=max_bytes, max_pixels=max_pixels),
+        auto_orient=auto_orient,
     )
-    all_screened = bool(found.pictures)
-    for path, name in zip(found.pictures, heatmap_names(found.pictures), strict=True):
-        screening = screener.screen(path, heatmap=heatmap is not None)
-        all_screened = all_screened and screening.status == "screened"
-        if heatmap is not None and screening.heatmap is not None:
-            _, png = cv2.imencode(".png", screening.heatmap)
-            write_atomically(heatmap / name, png.tobytes())
-        if as_json:
-            click.echo(json.dumps(screening.to_dict()))
-        else:
-            _results.print(_line(screening))
+    names = dict(zip(found.pictures, unique_names(found.pictures), strict=True))
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        results = stack.enter_context(ResultsFile(output, screener)) if output else None
+        pending = []
+        for path in found.pictures:
+            status = results.status(str(path)) if results else None
+            if status is None:
+                pending.append(path)
+            else:
+                counts[status] += 1
+        if len(pending) < len(found.pictures):
+            _messages.print(
+                f"{len(found.pictures) - len(pending)} pictures are in {output} already"
+            )
+        bar = stack.enter_context(_progress(len(pending)))
+        task = bar.add_task("screening", total=len(pending))
+        screenings = screen_in_order(
+            partial(screener.screen, heatmap=bool(heatmap or dicom_sc)),
+            pending,
+            parallel=threads > 1,
+        )
+        for path, screening in zip(pending, screenings, strict=True):
+            if screening.status == "screened":
+                _write_extras(screening, path, names[path], heatmap, dicom_sr, dicom_sc)
+            if results:
+                results.write(screening)
+            if as_json:
+                click.echo(json.dumps(screening.to_dict()))
+            elif not results:
+                _results.print(_line(screening))
+            counts[screening.status] += 1
+            bar.advance(task)
+    if len(found.pictures) > 1:
+        _messages.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
     if not found.pictures:
         _messages.print("xrayedge: no picture found in the folders given")
-    ctx.exit(0 if all_screened else _NOT_ALL_SCREENED)
+    ctx.exit(0 if set(counts) == {"screened"} else _NOT_ALL_SCREENED)
+
+
+def _progress(pictures: int) -> Progress:
+    """A bar on stderr where that is a terminal and there is more than one picture."""
+    return Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=_messages,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=pictures < 2 or not _messages.is_terminal,
+    )
+
+
+def _write_extras(
+    screening: Screening,
+    source: Path,
+    name: str,
+    heatmap: Path | None,
+    dicom_sr: Path | None,
+    dicom_sc: Path | None,
+) -> None:
+    if heatmap is not None and screening.heatmap is not None:
+        _, png = cv2.imencode(".png", screening.heatmap)
+        write_atomically(heatmap / f"{name}.png", png.tobytes())
+    try:
+        if dicom_sr is not None:
+            report = dicom_out.structured_report(screening, source)
+            write_atomically(dicom_sr / f"{name}.sr.dcm", report)
+        if dicom_sc is not None:
+            capture = dicom_out.secondary_capture(screening, source)
+            write_atomically(dicom_sc / f"{name}.sc.dcm", capture)
+    except ResultsError as error:
+        _messages.print(f"xrayedge: {_printable(str(error))}")
 
 
 def _line(screening: Screening) -> str:
     if screening.probabilities is None:
-        return f"{screening.status:<8}  {screening.reason}: {screening.detail}"
-    scores = "  ".join(f"{name} {score:.3f}" for name, score in screening.probabilities.items())
-    label = screening.label if screening.certain else f"uncertain, rather {screening.label}"
-    return (
-        f"{screening.status:<8}  {screening.source}: {label}  ({scores}; "
-        f"frontal {screening.frontal_score:.3f}; {screening.timings_ms['total']:.0f} ms)"
-    )
+        line = f"{screening.status:<8}  {screening.reason}: {screening.detail}"
+    else:
+        scores = "  ".join(f"{name} {score:.3f}" for name, score in screening.probabilities.items())
+        label = screening.label if screening.certain else f"uncertain, rather {screening.label}"
+        line = (
+            f"{screening.status:<8}  {screening.source}: {label}  ({scores}; "
+            f"frontal {screening.frontal_score:.3f}; {screening.timings_ms['total']:.0f} ms)"
+        )
+    for title, notes in (("corrected", screening.corrections), ("warning", screening.warnings)):
+        line += f"  [{title}: {', '.join(notes)}]" if notes else ""
+    return _printable(line)
+
+
+def _printable(text: str) -> str:
+    """A file's name may hold line feeds, terminal commands, or bytes that are no text."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 @main.command()
@@ -436,7 +538,7 @@ def train(
     help="Write figures, JSON and an HTML page into this folder.",
 )
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also each value of a column apart.")
-@click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check.")
+@click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check, by kind.")
 @_precision
 @_engine
 @_where
@@ -459,17 +561,26 @@ def evaluate(
     from .training.data import load_dataset
     from .training.run import RECORD
 
-    samples = load_dataset(data, where, complete=False).samples
     if (Path(model) / RECORD).is_file():
         scoring = evaluation.ScoringModel.from_run(Path(model))
     else:
         scoring = evaluation.ScoringModel.from_bundle(model, precision, engine, frontal=frontal)
-    evaluation.check_labels(samples, scoring.classes)
+    turned_of = scoring.gate[0] if scoring.gate else None
+    samples = load_dataset(data, where, complete=False, turned_of=turned_of).samples
+    if not scoring.gate:
+        evaluation.check_labels(samples, scoring.classes)
     judgements = [
         scoring.judge(scoring.inputs(sample))
         for sample in track(samples, "scoring", console=_messages, transient=True)
     ]
     scores = np.stack([scores for scores, _ in judgements])
+    if scoring.gate:
+        gate = evaluation.evaluate_gate(samples, scoring.classes, scores, scoring.gate)
+        if out is not None:
+            content = json.dumps(gate.to_dict(), indent=2) + "\n"
+            write_atomically(out / "report.json", content.encode())
+        _print_evaluation(gate, scoring.classes, passed=gate.passed)
+        return
     result = evaluation.evaluate(samples, scoring.classes, scores)
     parts = {
         column: evaluation.evaluate_by(column, samples, scoring.classes, scores) for column in by
@@ -481,17 +592,26 @@ def evaluate(
         judged = Judged(samples, scoring.classes, scoring.preprocessing, scores, maps)
         filters = "".join(f", {column}={value}" for column, value in where)
         write_report(out, f"{Path(model).name} on {data.name}{filters}", judged, result, parts)
-    _results.print(f"{result.pictures} pictures of {result.patients} patients")
+    _print_evaluation(result, scoring.classes)
+    for column, evaluations in parts.items():
+        _results.print(_parts_table(column, evaluations))
+
+
+def _print_evaluation(
+    result: Evaluation | GateEvaluation,
+    classes: tuple[str, ...],
+    passed: dict[str, int] | None = None,
+) -> None:
     figures = Table("figure", "value", "95 % interval")
     for name, figure in result.figures.items():
         figures.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
+    _results.print(f"{result.pictures} pictures of {result.patients} patients")
     _results.print(figures)
-    confusion = Table("true \\ predicted", *scoring.classes)
+    confusion = Table("true \\ predicted", *classes, *(["passed"] if passed else []))
     for true, row in result.confusion.items():
-        confusion.add_row(true, *map(str, row.values()))
-    _results.print(confusion)
-    for column, evaluations in parts.items():
-        _results.print(_parts_table(column, evaluations))
+        counts = [*row.values(), *([passed[true]] if passed else [])]
+        confusion.add_row(true, *map(str, counts))
+    _results.print(confusion, width=max(_results.width, _COLUMN * (len(confusion.columns) + 1)))
 
 
 def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> Table:

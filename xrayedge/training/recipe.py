@@ -63,7 +63,9 @@ class Recipe:
         Share of the loss that compares a picture's class with its own source's other classes
         alone; see `losses.SourceAwareCrossentropy`.
     turned_label
-        Set by the frontal check: pictures of this class also appear turned, as a class ``turned``.
+        Set by the frontal check: pictures of this class also appear turned, as a class ``turned``,
+        and inverted, as ``inverted``; drawn pictures join as ``artificial``; every other picture
+        is shown any way up.
     keep
         Which epoch's model is the result: the ``best`` on `val`, or the ``last``, for which no
         `val` is needed.
@@ -187,7 +189,7 @@ RECIPES = {
         name="frontal",
         architecture="frontal",
         preprocessing=Preprocessing(size=96, fit="pad", equalisation="none"),
-        phases=(Phase(epochs=60, learning_rate=2e-3, first_block=1),),
+        phases=(Phase(epochs=100, learning_rate=2e-3, first_block=1),),
         augmentation=Augmentation(
             rotation=12.0, zoom=0.2, shift=0.08, stretch=0.2, gamma=0.6, collimate=0.4
         ),
