@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Times the size wanted, from which on halving first changes no grey value by more than rounding.
-_HALVE_FROM = 4
+_HALVE_FROM = 8
 
 Fit = Literal["stretch", "pad", "crop"]
 Equalisation = Literal["none", "global", "clahe"]

@@ -132,6 +132,13 @@ def test_09_a_codestream_larger_than_its_header_says():
         read(compressed(uid.JPEGBaseline8Bit, large))
 
 
+def test_09_a_codestream_of_sixteen_thousand_components():
+    content = dicom_file("MR_small_jp2klossless.dcm").read_bytes()
+    components = content.index(b"\xff\x4f\xff\x51") + 40
+    with pytest.raises(UnreadableError, match="another size"):
+        read(content[:components] + b"\x40\x00" + content[components + 2 :])
+
+
 def test_10_pixel_data_far_longer_than_the_picture():
     endless = dicom_dataset(SQUARE)
     endless.PixelData = bytes(1_000_000)

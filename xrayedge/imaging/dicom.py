@@ -14,7 +14,7 @@ import re
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PictureError, TooLargeError, UnreadableError
-from .headers import codestream_size, jpeg_scans
+from .headers import codestream_shape, jpeg_scans
 from .picture import AcquisitionTags, Picture, every_value, look_up, scale, to_grey
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _check_codestream(dataset: Any, name: str, limits: Limits) -> None:
     if dataset.file_meta.TransferSyntaxUID == RLELossless:  # does not say it again
         return
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if codestream_size(frame) != (dataset.Columns, dataset.Rows):
+    if codestream_shape(frame) != (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel):
         raise UnreadableError(
             f"{name}: the compressed picture is damaged or of another size than the header's"
         )
@@ -331,7 +331,7 @@ def _apply_lut(values: NDArray[Any], item: Any, dataset: Any) -> tuple[NDArray[n
 def _window(dataset: Any) -> tuple[float, float, str] | None:
     """Centre, width and function of the first window, if the file has one that can be applied."""
     centre, width = (
-        value[0] if isinstance(value, (list, tuple)) or hasattr(value, "insert") else value
+        value[0] if isinstance(value, MutableSequence) else value
         for value in (dataset.get("WindowCenter"), dataset.get("WindowWidth"))
     )
     if centre is None or width is None:

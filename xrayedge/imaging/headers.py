@@ -36,7 +36,8 @@ def raster_size(data: bytes) -> tuple[int, int] | None:
             width, height = struct.unpack(">II", data[16:24])
             return width, height
         if data.startswith(JPEG_MAGIC):
-            return _jpeg_size(data)
+            shape = _jpeg_shape(data)
+            return shape[:2] if shape else None
         if data.startswith(BMP_MAGIC):
             width, height = struct.unpack("<ii", data[18:26])
             return abs(width), abs(height)
@@ -69,16 +70,20 @@ def is_whole(data: bytes) -> bool:
     )
 
 
-def codestream_size(data: bytes) -> tuple[int, int] | None:
-    """``(width, height)`` of a JPEG, JPEG-LS or JPEG 2000 stream; ``None`` where it is damaged."""
+def codestream_shape(data: bytes) -> tuple[int, int, int] | None:
+    """``(width, height, components)`` of a JPEG, JPEG-LS or JPEG 2000 stream.
+
+    ``None`` where its header is damaged.
+    """
     try:
         if data[4:8] == _JP2_BOX:
             data = data[data.index(_JPEG2000_START) :]
         if data.startswith(_JPEG2000_START):
-            # ITU-T T.800, A.5.1: size and offset of the reference grid.
+            # ITU-T T.800, A.5.1: size and offset of the reference grid, and Csiz.
             right, bottom, left, top = struct.unpack(">IIII", data[8:24])
-            return right - left, bottom - top
-        return _jpeg_size(data) if data.startswith(JPEG_MAGIC) else None
+            (components,) = struct.unpack(">H", data[40:42])
+            return right - left, bottom - top, components
+        return _jpeg_shape(data) if data.startswith(JPEG_MAGIC) else None
     except (struct.error, IndexError, ValueError):
         return None
 
@@ -88,7 +93,7 @@ def jpeg_scans(data: bytes) -> int:
     return max(1, data.count(_JPEG_SCAN)) if data.startswith(JPEG_MAGIC) else 1
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+def _jpeg_shape(data: bytes) -> tuple[int, int, int] | None:
     position = 2
     while position < len(data):
         if data[position] != 0xFF:
@@ -99,8 +104,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
         elif marker in _JPEG_STANDALONE:
             position += 2
         elif marker in _JPEG_FRAMES:
-            height, width = struct.unpack(">HH", data[position + 5 : position + 9])
-            return width, height
+            height, width, components = struct.unpack(">HHB", data[position + 5 : position + 10])
+            return width, height, components
         else:
             position += 2 + struct.unpack(">H", data[position + 2 : position + 4])[0]
     return None
