@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 _NOT_ALL_SCREENED = 1
 _USAGE_ERROR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-_COLUMN = 14  # least width of a confusion table's, in characters
 
 # Markup off: a file's name may hold brackets.
 _results = Console(highlight=False, soft_wrap=True, markup=False)
@@ -507,7 +506,7 @@ def train(
                 dataset, recipe, out, data_name=data_name, weights=weights, progress=announce
             )
         }
-        _results.print(_parts_table("source, by a model that never saw it", evaluations))
+        _wide_results.print(_parts_table("source, by a model that never saw it", evaluations))
         return
     from .training.train import train as run_training
 
@@ -594,7 +593,7 @@ def evaluate(
         write_report(out, f"{Path(model).name} on {data.name}{filters}", judged, result, parts)
     _print_evaluation(result, scoring.classes)
     for column, evaluations in parts.items():
-        _results.print(_parts_table(column, evaluations))
+        _wide_results.print(_parts_table(column, evaluations))
 
 
 def _print_evaluation(
@@ -611,7 +610,7 @@ def _print_evaluation(
     for true, row in result.confusion.items():
         counts = [*row.values(), *([passed[true]] if passed else [])]
         confusion.add_row(true, *map(str, counts))
-    _results.print(confusion, width=max(_results.width, _COLUMN * (len(confusion.columns) + 1)))
+    _wide_results.print(confusion)
 
 
 def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> Table:
