@@ -321,7 +321,7 @@ def write_document(
     rounds: int,
 ) -> str:
     """All of docs/benchmarks.md."""
-    arguments = [Path(one).name if os.sep in one else one for one in sys.argv[1:]]
+    arguments = [Path(one).name if Path(one).exists() else one for one in sys.argv[1:]]
     speeds = {kind: [one["macs_per_second"] for one in found] for kind, found in limits.items()}
     return "\n".join(
         [

@@ -161,7 +161,7 @@ def test_a_picture_that_is_refused_has_no_stages(leg):
     (row,) = json.loads(result.stdout)["stages"]
     assert result.exit_code == 1
     assert row["total"] is None
-    assert "not-frontal" in row["error"]
+    assert "the picture was rejected" in row["error"]
 
 
 def test_realistic_pictures_are_a_dicom_and_a_jpeg_over_2000_pixels(chest, tmp_path):
