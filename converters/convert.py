@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import resource
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from xrayedge import golden
 from xrayedge.bundle import (
+    MANIFEST,
     FrontalGate,
     ModelBundle,
     ModelFormat,
@@ -25,34 +30,59 @@ from xrayedge.bundle import (
     Precision,
     Variant,
 )
+from xrayedge.engines import ENGINES, EngineName, open_engine
 from xrayedge.errors import ConversionError, RunError
+from xrayedge.files import write_atomically
 from xrayedge.training.batches import model_inputs
 from xrayedge.training.calibration import fit_weight
-from xrayedge.training.data import Dataset, load_dataset
+from xrayedge.training.data import Dataset, Sample, load_dataset
+from xrayedge.training.evaluation import check_labels
 from xrayedge.training.run import MODEL, RunRecord
 
-from . import calibration, onnx, parity, tflite
-from .calibration import CalibrationSet
+from . import calibration, equalisation, layers, onnx, parity, ranges, tflite
+from .parity import FLOORS, ParitySet
 
-_Recipe = Callable[[keras.Model, CalibrationSet], bytes]
+VariantName = tuple[ModelFormat, Precision]
 
-RECIPES: dict[tuple[ModelFormat, Precision], _Recipe] = {
-    ("tflite", "int8"): tflite.static_int8,
-    ("tflite", "float16"): lambda model, _: tflite.float16(model),
-    ("onnx", "int8"): onnx.static_int8,
-}
+#: Every file that a network can be turned into.
+VARIANTS: tuple[VariantName, ...] = (
+    ("tflite", "float32"),
+    ("tflite", "float16"),
+    ("tflite", "dynamic"),
+    ("tflite", "int8"),
+    ("onnx", "float32"),
+    ("onnx", "int8"),
+)
 #: What a device needs of the frontal check: one small file for each engine.
-FRONTAL_VARIANTS: tuple[tuple[ModelFormat, Precision], ...] = (("tflite", "int8"), ("onnx", "int8"))
-
-#: Least share of the `val` pictures on which a file must give the float model's label.
-MIN_AGREEMENT = {"float32": 0.999, "float16": 0.999, "int8": 0.95}
+FRONTAL_VARIANTS: tuple[VariantName, ...] = (("tflite", "int8"), ("onnx", "int8"))
 
 #: Where the chosen class has less of the probability than all others together.
 ABSTAIN_BELOW = 0.5
 #: The class that the operating point ``sensitive`` must not miss, and how rarely it may, on `val`.
 SENSITIVE_TO, MIN_SENSITIVITY = "covid", 0.98
 
+_THREADS = 2
+
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What the static int8 recipes of both formats share, so that their files are one model.
+
+    Parameters
+    ----------
+    model
+        The equalised model.
+    ranges
+        Of its activations, by the method that came closest to the float model.
+    provenance
+        The calibration set, and how the methods compared.
+    """
+
+    model: keras.Model
+    ranges: ranges.Ranges
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,11 +111,36 @@ class TrainedRun:
             raise RunError(f"{folder}: the run is not finished; train on with the same command")
         where = [tuple(pair.split("=", 1)) for pair in record.data["where"]]
         dataset = load_dataset(
-            data, where, seed=record.recipe.seed, turned_of=record.recipe.turned_label
+            data,
+            where,
+            seed=record.recipe.seed,
+            with_val=record.recipe.keep == "best",
+            turned_of=record.recipe.turned_label,
         )
         if dataset.digest() != record.data["digest"]:
             raise RunError(f"{folder}: was trained on other data than the ones given")
         return cls(folder, record, dataset)
+
+
+def variants_of(
+    formats: Sequence[ModelFormat] = (), precisions: Sequence[Precision] = ()
+) -> tuple[VariantName, ...]:
+    """The variants of these formats and precisions; of every one where none is named.
+
+    Raises
+    ------
+    ConversionError
+        There is no such variant.
+    """
+    chosen = tuple(
+        (model_format, precision)
+        for model_format, precision in VARIANTS
+        if (not formats or model_format in formats) and (not precisions or precision in precisions)
+    )
+    if not chosen:
+        there = ", ".join(f"{precision} in {model_format}" for model_format, precision in VARIANTS)
+        raise ConversionError(f"no such file can be made; there are {there}")
+    return chosen
 
 
 def convert(
@@ -95,106 +150,244 @@ def convert(
     *,
     name: str,
     model_version: str,
-    variants: Sequence[tuple[ModelFormat, Precision]] = tuple(RECIPES),
+    variants: Sequence[VariantName] = VARIANTS,
+    parity_samples: Sequence[Sample] = (),
+    force: bool = False,
+    debug_layers: bool = False,
     progress: Progress = lambda _: None,
 ) -> ModelBundle:
-    """Convert, compare each file with the float model on `val`, and write the bundle.
+    """Convert, compare each file with the float model, and write the bundle.
 
-    The bundle appears complete or not at all; ``out`` must not exist.
+    The bundle appears complete or not at all. A file under its floor (`parity.FLOORS`) is left
+    out and named; without any file for one of the two networks there is no bundle.
+
+    Parameters
+    ----------
+    variants
+        Which files of the classifier to make.
+    parity_samples
+        Labelled pictures to compare the classifier's files on; without any, its data's `test`.
+    force
+        Replace the bundle at ``out``, and write files under the floor, marked so.
+    debug_layers
+        Also name the layers that int8 serves worst.
 
     Raises
     ------
     ConversionError
-        ``out`` exists, a variant is unknown, or a file's agreement is under `MIN_AGREEMENT`.
+        ``out`` exists, or too little of a network meets its floor.
     """
-    if out.exists():
-        raise ConversionError(f"{out}: already exists; remove it or give another folder")
-    unknown = [variant for variant in variants if variant not in RECIPES]
-    if unknown:
-        raise ConversionError(f"no recipe for {unknown[0][1]} in {unknown[0][0]}")
+    started = time.perf_counter()
+    if out.exists() and not (force and (out / MANIFEST).is_file()):
+        remedy = "--force replaces bundles only" if force else "--force replaces it"
+        raise ConversionError(f"{out}: already exists; give another folder ({remedy})")
     positive = frontal.record.recipe.turned_label
     threshold = frontal.record.threshold
     if positive is None or threshold is None:
         raise ConversionError(f"{frontal.folder}: not the run of a frontal check")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-        folder = Path(temporary) / out.name
+        folder = Path(temporary) / "new"
         folder.mkdir()
-        networks = {
-            "classifier": _convert_network(classifier, folder, "classifier", variants, progress),
-            "frontal": _convert_network(frontal, folder, "frontal", FRONTAL_VARIANTS, progress),
-        }
+        job = _Job(folder, name, model_version, force, debug_layers, progress)
+        network, made_from = job.network("classifier", classifier, variants, parity_samples)
+        gate, gate_made_from = job.network("frontal", frontal, FRONTAL_VARIANTS, ())
+        if len(gate.variants) < len(FRONTAL_VARIANTS):
+            raise ConversionError("the frontal check needs all its files; see above (or --force)")
         ModelBundle(
             folder=folder,
             name=name,
             version=model_version,
-            classifier=networks["classifier"][0],
-            frontal=FrontalGate(networks["frontal"][0], positive, threshold),
+            classifier=network,
+            frontal=FrontalGate(gate, positive, threshold),
             provenance={
                 "xrayedge": version("xrayedge"),
                 "tensorflow": tf.__version__,
                 "onnxruntime": version("onnxruntime"),
                 "tf2onnx": version("tf2onnx"),
-                "classifier": networks["classifier"][1],
-                "frontal": networks["frontal"][1],
+                "classifier": made_from,
+                "frontal": gate_made_from,
             },
         ).write_manifest()
+        if out.exists():
+            out.rename(Path(temporary) / "old")
         shutil.move(folder, out)
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    progress(
+        f"converted in {time.perf_counter() - started:.0f} s, "
+        f"peak memory {kibibytes * 1024 / 1e9:.2f} GB"
+    )
     return ModelBundle.load(out)
 
 
-def _convert_network(
-    run: TrainedRun,
-    folder: Path,
-    part: str,
-    variants: Sequence[tuple[ModelFormat, Precision]],
-    progress: Progress,
-) -> tuple[Network, dict[str, Any]]:
-    record = run.record
-    preprocessing, temperature = record.recipe.preprocessing, record.temperature
-    model = keras.saving.load_model(run.folder / MODEL, compile=False)
-    samples = calibration.choose(run.dataset.split("train"), preprocessing)
-    inputs = model_inputs(run.dataset.split("val"), preprocessing)
-    reference = parity.float_probabilities(model, inputs, temperature)
-    written = []
-    for model_format, precision in variants:
-        content = RECIPES[model_format, precision](model, samples)
-        found = parity.compare(content, model_format, inputs, reference, temperature)
+@dataclass(frozen=True)
+class _Job:
+    folder: Path
+    name: str
+    version: str
+    force: bool
+    debug_layers: bool
+    progress: Progress
+
+    def network(
+        self,
+        part: Literal["classifier", "frontal"],
+        run: TrainedRun,
+        names: Sequence[VariantName],
+        parity_samples: Sequence[Sample],
+    ) -> tuple[Network, dict[str, Any]]:
+        """Write a network's files; its entry in the manifest, and what it was made from."""
+        record, dataset = run.record, run.dataset
+        samples = parity_samples or dataset.split("test") or dataset.split("val")
+        check_labels(samples, record.classes)
+        model = keras.saving.load_model(run.folder / MODEL, compile=False)
+        network = Network(
+            record.classes, record.recipe.preprocessing, record.temperature, variants=()
+        )
+        pictures = _parity_set(model, network, samples)
+        # What is chosen here is chosen on `val`, so that the comparison below stays an honest one.
+        held_out = dataset.split("val") or dataset.split("train")
+        inputs = model_inputs(held_out, network.preprocessing)
+        reference = parity.float_probabilities(model, inputs, network.temperature)
+        provenance: dict[str, Any] = {
+            "recipe": record.recipe.to_dict(),
+            "data": record.data,
+            "versions": record.versions,
+            "epochs": len(record.history),
+            "best_epoch": record.best_epoch,
+            "parity": {"pictures": len(samples), "sha256": _digest(pictures.inputs)},
+        }
+        int8 = None
+        if any(precision == "int8" for _, precision in names):
+            int8 = self._quantise(part, model, network, run, inputs, reference)
+            provenance["calibration"] = int8.provenance
+            if self.debug_layers:
+                for line in layers.report(int8.model, int8.ranges, pictures.inputs):
+                    self.progress(f"{part} {line}")
+        written = [self._variant(part, name, model, int8, network, pictures) for name in names]
+        network = replace(network, variants=tuple(one for one in written if one is not None))
+        if not network.variants:
+            raise ConversionError(f"{part}: no file meets its floor; see above")
+        if part == "classifier":
+            labels = [sample.label for sample in held_out]
+            points = _operating_points(record.classes, labels, reference)
+            network = replace(network, operating_points=points)
+        return network, provenance
+
+    def _quantise(
+        self,
+        part: str,
+        model: keras.Model,
+        network: Network,
+        run: TrainedRun,
+        inputs: NDArray[np.uint8],
+        reference: NDArray[np.float64],
+    ) -> Int8:
+        """Equalise, and keep the ranges whose file comes closest to the float model on `val`."""
+        chosen = calibration.choose(run.dataset.split("train"), network.preprocessing)
+        equalised = equalisation.equalise(model, chosen)
+        candidates = ranges.observe(equalised, chosen)
+        differences = {}
+        for method, found in candidates.items():
+            engine = open_engine("litert", tflite.static_int8(equalised, found), threads=_THREADS)
+            scores = parity.engine_probabilities(engine, inputs, network.temperature)
+            differences[method] = float(np.abs(scores - reference).mean())
+        best = min(differences, key=lambda method: differences[method])
+        compared = ", ".join(f"{method} {value:.4f}" for method, value in differences.items())
+        self.progress(f"{part} int8: {best} ranges (mean score difference on val: {compared})")
+        return Int8(
+            equalised,
+            candidates[best],
+            {
+                "pictures": len(chosen.inputs),
+                "sha256": chosen.digest,
+                "ranges": best,
+                "mean_difference_on_val": differences,
+            },
+        )
+
+    def _variant(
+        self,
+        part: str,
+        name: VariantName,
+        model: keras.Model,
+        int8: Int8 | None,
+        network: Network,
+        pictures: ParitySet,
+    ) -> Variant | None:
+        model_format, precision = name
         label = f"{part} {model_format} {precision}"
-        progress(
-            f"{label}: {len(content) / 1e6:.2f} MB, same label as the float model on "
-            f"{found.agreement:.2%} of {found.pictures} val pictures"
+        started = time.perf_counter()
+        content = _build(name, model, int8)
+        if model_format == "onnx":
+            content = onnx.with_metadata(content, self._metadata(network))
+        seconds = time.perf_counter() - started
+        engine = open_engine(_engine_for(model_format), content, threads=_THREADS)
+        scores = parity.engine_probabilities(engine, pictures.inputs, network.temperature)
+        found = parity.compare(scores, pictures)
+        self.progress(
+            f"{label}: {len(content) / 1e6:.2f} MB in {seconds:.0f} s; {found.sentence()}"
         )
-        if found.agreement < MIN_AGREEMENT[precision]:
-            raise ConversionError(
-                f"{label}: agrees with the float model on {found.agreement:.2%} of the val "
-                f"pictures; at least {MIN_AGREEMENT[precision]:.1%} is asked for"
-            )
+        misses = FLOORS[precision].misses(found)
+        if misses:
+            consequence = "written all the same" if self.force else "not written (--force writes)"
+            self.progress(f"{label}: UNDER THE FLOOR, {consequence}: {'; '.join(misses)}")
+            if not self.force:
+                return None
         file = f"{part}-{precision}.{model_format}"
-        (folder / file).write_bytes(content)
-        written.append(
-            Variant(
-                file=file,
-                format=model_format,
-                precision=precision,
-                size_bytes=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
-                parity=asdict(found),
-            )
+        write_atomically(self.folder / file, content)
+        return Variant(
+            file=file,
+            format=model_format,
+            precision=precision,
+            size_bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            parity=asdict(found),
+            meets_floor=not misses,
+            golden=golden.measure(network, engine, precision),
         )
-    provenance = {
-        "recipe": record.recipe.to_dict(),
-        "data": record.data,
-        "versions": record.versions,
-        "epochs": len(record.history),
-        "best_epoch": record.best_epoch,
-        "calibration": {"pictures": len(samples.inputs), "sha256": samples.digest},
+
+    def _metadata(self, network: Network) -> dict[str, str]:
+        return {
+            "model": self.name,
+            "version": self.version,
+            "classes": json.dumps(network.classes),
+            "preprocessing": json.dumps(network.preprocessing.to_dict()),
+            "temperature": json.dumps(network.temperature),
+        }
+
+
+def _build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
+    if name[1] == "int8":
+        assert int8 is not None
+        recipe = tflite.static_int8 if name[0] == "tflite" else onnx.static_int8
+        return recipe(int8.model, int8.ranges)
+    if name[0] == "onnx":
+        return onnx.float32(model)
+    float_recipes = {
+        "float32": tflite.float32,
+        "float16": tflite.float16,
+        "dynamic": tflite.dynamic_int8,
     }
-    points: tuple[OperatingPoint, ...] = ()
-    if record.recipe.turned_label is None:
-        labels = [sample.label for sample in run.dataset.split("val")]
-        points = _operating_points(record.classes, labels, reference)
-    return Network(record.classes, preprocessing, temperature, tuple(written), points), provenance
+    return float_recipes[name[1]](model)
+
+
+def _parity_set(model: keras.Model, network: Network, samples: Sequence[Sample]) -> ParitySet:
+    inputs = model_inputs(samples, network.preprocessing)
+    return ParitySet(
+        inputs=inputs,
+        labels=np.array([network.classes.index(sample.label) for sample in samples]),
+        groups=parity.groups([sample.group for sample in samples]),
+        reference=parity.float_probabilities(model, inputs, network.temperature),
+    )
+
+
+def _engine_for(model_format: ModelFormat) -> EngineName:
+    return next(name for name, kind in ENGINES.items() if kind.model_format == model_format)
+
+
+def _digest(inputs: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(inputs.tobytes()).hexdigest()
 
 
 def _operating_points(

@@ -11,23 +11,19 @@ import numpy as np
 import onnx
 import tensorflow as tf
 import tf2onnx
-from numpy.typing import NDArray
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from xrayedge.training.network import activation_map_model
 
-from .calibration import CalibrationSet
+from .ranges import Ranges
 
 #: Newest operator set that tf2onnx 1.17 writes; has QDQ per channel (since 13).
 OPSET = 18
 _INPUT, _OUTPUT = "image", "activation_map"
+#: Prefix of our keys in `metadata_props`.
+METADATA_PREFIX = "xrayedge."
 
 
 def float32(model: keras.Model) -> bytes:
@@ -35,27 +31,73 @@ def float32(model: keras.Model) -> bytes:
     return bytes(_to_onnx(model).SerializeToString())
 
 
-def static_int8(model: keras.Model, calibration: CalibrationSet) -> bytes:
-    """QDQ: weights (per channel) and activations in int8, ranges from the calibration set."""
+def static_int8(
+    model: keras.Model, ranges: Ranges, activations: QuantType = QuantType.QInt8
+) -> bytes:
+    """QDQ, S8S8: weights (per channel) and activations in int8, symmetric, as TensorRT takes them.
+
+    The same model as TFLite's file: the same weights, ranges, and float first and last
+    convolution; see `tflite.static_int8`.
+
+    Parameters
+    ----------
+    model
+        The equalised model.
+    ranges
+        See `ranges.observe`.
+    activations
+        ``QuantType.QUInt8`` gives U8S8, which `docs/quantisation.md` compares; TensorRT refuses it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, quantised = (
             Path(folder) / name for name in ("plain.onnx", "prepared.onnx", "quantised.onnx")
         )
         onnx.save(_to_onnx(model), plain)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            quantised,
-            _Reader(calibration),
-            quant_format=QuantFormat.QDQ,
+        graph = onnx.load(prepared)
+        convolutions = [node.name for node in graph.graph.node if node.op_type == "Conv"]
+        quantizer = QDQQuantizer(
+            graph,
             per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=activations,
+            tensors_range=_tensors_range(graph, ranges),
+            nodes_to_quantize=[],
+            nodes_to_exclude=[convolutions[0], convolutions[-1]],
+            op_types_to_quantize=["Conv", "Relu", "MaxPool"],
+            extra_options={
+                "ActivationSymmetric": activations == QuantType.QInt8,
+                "WeightSymmetric": True,
+            },
         )
-        graph = onnx.load(quantised)
-        onnx.checker.check_model(graph, full_check=True)
-        return bytes(graph.SerializeToString())
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(quantised)
+        result = onnx.load(quantised)
+        onnx.checker.check_model(result, full_check=True)
+        return bytes(result.SerializeToString())
+
+
+def with_metadata(content: bytes, properties: dict[str, str]) -> bytes:
+    """The same model with ``properties`` in `metadata_props`, under our prefix."""
+    model = onnx.load_model_from_string(content)
+    onnx.helper.set_model_props(
+        model, {f"{METADATA_PREFIX}{name}": value for name, value in properties.items()}
+    )
+    return bytes(model.SerializeToString())
+
+
+def _tensors_range(graph: Any, ranges: Ranges) -> TensorsData:
+    """A layer's range for all its tensors: convolution, rectified, pooled."""
+    found: dict[str, tuple[np.float32, np.float32]] = {}
+    current: tuple[np.float32, np.float32] | None = None
+    for node in graph.graph.node:
+        for layer, largest in ranges.items():
+            if node.op_type == "Conv" and f"/{layer}_" in node.name:
+                current = (np.float32(0.0), np.float32(largest))
+        if current is not None and node.op_type in ("Conv", "Relu", "MaxPool"):
+            found[node.output[0]] = current
+    return TensorsData(CalibrationMethod.MinMax, found)
 
 
 def _to_onnx(model: keras.Model) -> Any:
@@ -70,12 +112,3 @@ def _to_onnx(model: keras.Model) -> Any:
     graph, _ = tf2onnx.convert.from_function(activation_map, input_signature=signature, opset=OPSET)
     onnx.checker.check_model(graph, full_check=True)
     return graph
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    def __init__(self, calibration: CalibrationSet) -> None:
-        self._inputs = iter(calibration)
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        inputs = next(self._inputs, None)
-        return None if inputs is None else {_INPUT: inputs}

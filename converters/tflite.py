@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from xrayedge.training.network import activation_map_model
 
-from .calibration import CalibrationSet
+from .equalisation import convolutions
+from .ranges import INT8_MAX, Ranges
+
+
+def float32(model: keras.Model) -> bytes:
+    """The float model."""
+    return bytes(_converter(model).convert())
 
 
 def float16(model: keras.Model) -> bytes:
@@ -23,19 +27,56 @@ def float16(model: keras.Model) -> bytes:
     return bytes(converter.convert())
 
 
-def static_int8(model: keras.Model, calibration: CalibrationSet) -> bytes:
-    """Weights (per channel) and activations in int8, ranges from the calibration set.
-
-    The map leaves the file dequantised, so that mean, temperature and softmax stay in float.
-    """
-
-    def representative() -> Iterator[list[NDArray[np.uint8]]]:
-        for inputs in calibration:
-            yield [inputs]
-
+def dynamic_int8(model: keras.Model) -> bytes:
+    """Weights in int8; activations in float, quantised picture by picture as they come."""
     converter = _converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
+    return bytes(converter.convert())
+
+
+def static_int8(model: keras.Model, ranges: Ranges) -> bytes:
+    """Weights (per channel) and activations in int8, symmetric, ranges from the calibration set.
+
+    The first and the last convolution, one part in five hundred of the arithmetic, stay in
+    float: the picture's 256 levels and the map's logits keep their resolution.
+
+    Parameters
+    ----------
+    model
+        The equalised model.
+    ranges
+        See `ranges.observe`.
+    """
+    maps = activation_map_model(model)
+    first, *_, last = convolutions(maps)
+    size = int(maps.inputs[0].shape[1])
+    kernels = {layer.name: layer.get_weights()[0] for layer in convolutions(maps)}
+
+    def activation_map(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        x = image
+        for layer in maps.layers[1:]:
+            if layer is first or layer is last or layer.name not in kernels:
+                x = layer(x)
+            else:
+                kernel = kernels[layer.name]
+                largest = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
+                # The variable itself: of a constant the converter would fold the rounding away.
+                quantised = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+                    layer.kernel, -largest, largest, narrow_range=True
+                )
+                x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, quantised, 1, "SAME"), layer.bias))
+            if layer.name in ranges:
+                step = ranges[layer.name] / INT8_MAX
+                x = tf.quantization.fake_quant_with_min_max_args(
+                    x, -(INT8_MAX + 1) * step, INT8_MAX * step
+                )
+        return {"activation_map": x}
+
+    signature = [tf.TensorSpec((1, size, size, 1), tf.uint8, name="image")]
+    traced = tf.function(activation_map, input_signature=signature, autograph=False)
+    # Without a trackable object the graph is frozen first, or the weights' rounding would stay.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
     return bytes(converter.convert())
 
 

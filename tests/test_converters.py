@@ -1,5 +1,9 @@
 """From two small training runs to a bundle that screens."""
 
+import json
+import subprocess
+import sys
+import venv
 from dataclasses import replace
 
 import cv2
@@ -10,14 +14,16 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
 
-from xrayedge.converters import calibration, parity, tflite
-from xrayedge.converters.convert import TrainedRun, convert
+from sklearn.metrics import roc_auc_score
+from xrayedge.converters import calibration, equalisation, layers, parity, ranges, tflite
+from xrayedge.converters.convert import VARIANTS, TrainedRun, convert, variants_of
 
-from xrayedge import ModelBundle
-from xrayedge.classifier import Classifier
+from xrayedge import ModelBundle, golden
+from xrayedge.bundle import MANIFEST
 from xrayedge.engines import open_engine
 from xrayedge.errors import ConversionError, RunError
 from xrayedge.preprocessing import Preprocessing
+from xrayedge.scores import probabilities
 from xrayedge.training.data import Sample, load_dataset
 from xrayedge.training.recipe import RECIPES, Phase
 from xrayedge.training.run import MODEL, RunRecord
@@ -55,9 +61,37 @@ def runs(data, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bundle(data, runs):
-    classifier, frontal = (TrainedRun.open(runs / name, data) for name in ("classifier", "frontal"))
-    return convert(classifier, frontal, runs / "bars", name="bars", model_version="2.0.0")
+def trained(data, runs):
+    return {name: TrainedRun.open(runs / name, data) for name in ("classifier", "frontal")}
+
+
+@pytest.fixture(scope="module")
+def told():
+    """What the conversion of `bundle` says."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def bundle(trained, runs, told):
+    return convert(
+        **trained,
+        out=runs / "bars",
+        name="bars",
+        model_version="2.0.0",
+        debug_layers=True,
+        progress=told.append,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(runs):
+    return keras.saving.load_model(runs / "classifier" / MODEL, compile=False)
+
+
+@pytest.fixture(scope="module")
+def chosen(trained):
+    run = trained["classifier"]
+    return calibration.choose(run.dataset.split("train"), run.record.recipe.preprocessing)
 
 
 def test_the_bundle_carries_the_run(bundle, runs):
@@ -72,18 +106,42 @@ def test_the_bundle_carries_the_run(bundle, runs):
     assert len(bundle.provenance["classifier"]["calibration"]["sha256"]) == 64
 
 
-@pytest.mark.parametrize(
-    ("engine", "precision"), [("litert", "int8"), ("litert", "float16"), ("onnx", "int8")]
-)
-def test_every_file_gives_the_float_scores(bundle, runs, data, engine, precision):
-    model = keras.saving.load_model(runs / "classifier" / MODEL, compile=False)
-    classifier = Classifier.open(bundle, bundle.classifier, precision, engine, threads=1)
+ENGINE_OF = {"tflite": "litert", "onnx": "onnx"}
+
+
+def scores(bundle, inputs, model_format, precision):
+    variant = bundle.classifier.variant(model_format, precision)
+    engine = open_engine(ENGINE_OF[model_format], bundle.read(variant), threads=1)
+    return parity.engine_probabilities(engine, inputs, bundle.classifier.temperature)
+
+
+@pytest.fixture(scope="module")
+def inputs(bundle, data):
     pictures = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(data.rglob("*.png"))]
-    inputs = np.stack([bundle.classifier.preprocessing.apply(picture) for picture in pictures])
+    return np.stack([bundle.classifier.preprocessing.apply(picture) for picture in pictures])
+
+
+@pytest.mark.parametrize(("model_format", "precision"), VARIANTS)
+def test_every_file_gives_the_float_scores(bundle, model, inputs, model_format, precision):
     expected = parity.float_probabilities(model, inputs, bundle.classifier.temperature)
-    found = [list(classifier.classify(one[np.newaxis])[0].values()) for one in inputs]
-    tolerance = 0.01 if precision == "float16" else 0.1
-    assert np.abs(np.array(found) - expected).max() < tolerance
+    found = scores(bundle, inputs, model_format, precision)
+    tolerance = {"float32": 1e-4, "float16": 0.01}.get(precision, 0.1)
+    assert np.abs(found - expected).max() < tolerance
+    assert bundle.classifier.variant(model_format, precision).meets_floor
+
+
+def test_both_formats_hold_the_same_int8_model(bundle, inputs):
+    litert, onnx = (scores(bundle, inputs, name, "int8") for name in ("tflite", "onnx"))
+    assert np.abs(litert - onnx).max() < 0.005
+
+
+def test_the_conversion_says_what_it_measured(bundle, told):
+    text = "\n".join(told)
+    for model_format, precision in VARIANTS:
+        assert f"classifier {model_format} {precision}:" in text
+    for figure in ("accuracy", "macro AUC", "worst layers", "peak memory", "mean score difference"):
+        assert figure in text
+    assert "UNDER" not in text
 
 
 def test_int8_files_hold_int8_arithmetic(bundle):
@@ -97,45 +155,232 @@ def test_int8_files_hold_int8_arithmetic(bundle):
     tensors = {tensor["index"]: tensor for tensor in opened.get_tensor_details()}
     convolutions = [op for op in opened._get_ops_details() if op["op_name"] == "CONV_2D"]
     assert len(convolutions) == 6
-    for op in convolutions:
+    for op in convolutions[1:-1]:  # the first and the last are in float
+        kernel, output = tensors[op["inputs"][1]], tensors[op["outputs"][0]]
         types = [tensors[index]["dtype"] for index in (*op["inputs"][:2], *op["outputs"])]
         assert types == [np.int8] * 3
-    kernels = [tensors[op["inputs"][1]] for op in convolutions]
-    assert all(
-        len(kernel["quantization_parameters"]["scales"]) == kernel["shape"][0] for kernel in kernels
-    )
+        assert len(kernel["quantization_parameters"]["scales"]) == kernel["shape"][0]
+        assert not output["quantization_parameters"]["zero_points"].any()
 
 
-def test_onnx_files_take_any_batch_and_name_their_tensors(bundle):
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_onnx_files_fit_the_ecosystem(bundle, precision):
     onnx = pytest.importorskip("onnx")
-    variant = bundle.classifier.variant("onnx", "int8")
-    graph = onnx.load_model_from_string(bundle.read(variant)).graph
-    assert [tensor.name for tensor in graph.input] == ["image"]
-    assert [tensor.name for tensor in graph.output] == ["activation_map"]
-    assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
-    engine = open_engine("onnx", bundle.read(variant), threads=1)
+    content = bundle.read(bundle.classifier.variant("onnx", precision))
+    model = onnx.load_model_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    assert [tensor.name for tensor in model.graph.input] == ["image"]
+    assert [tensor.name for tensor in model.graph.output] == ["activation_map"]
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    network = bundle.classifier
+    assert json.loads(properties["xrayedge.classes"]) == list(network.classes)
+    assert json.loads(properties["xrayedge.preprocessing"]) == network.preprocessing.to_dict()
+    assert json.loads(properties["xrayedge.temperature"]) == network.temperature
+    assert properties["xrayedge.version"] == "2.0.0"
+    engine = open_engine("onnx", content, threads=1)
     assert engine.run(np.zeros((5, 96, 96, 1), np.uint8)).shape == (5, 3, 3, 2)
 
 
-def test_an_existing_bundle_is_never_overwritten(bundle, runs, data):
-    classifier, frontal = (TrainedRun.open(runs / name, data) for name in ("classifier", "frontal"))
+def test_onnx_int8_is_symmetric_as_tensorrt_wants_it(bundle):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load_model_from_string(
+        bundle.read(bundle.classifier.variant("onnx", "int8"))
+    ).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    quantised = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    zeros = [constants[node.input[2]] for node in quantised]
+    assert len(zeros) >= 5
+    assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
+
+
+def test_tflite_files_need_no_custom_operators(bundle):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    for variant in bundle.variants():
+        if variant.format == "tflite":
+            opened = interpreter.Interpreter(model_content=bundle.read(variant))
+            names = {op["op_name"] for op in opened._get_ops_details()}
+            assert not any(name.startswith("Flex") or name == "CUSTOM" for name in names)
+
+
+@pytest.fixture(scope="module")
+def old_python(request):
+    """A Python with the last tflite-runtime there ever was; kept in pytest's cache."""
+    if sys.version_info >= (3, 12):
+        pytest.skip("tflite-runtime 2.14 is for Python up to 3.11")
+    folder = request.config.cache.mkdir("tflite-runtime-2.14.0")
+    python = folder / "bin" / "python"
+    check = [python, "-c", "import tflite_runtime.interpreter"]
+    if not python.exists() or subprocess.run(check, capture_output=True).returncode:
+        venv.create(folder, clear=True, with_pip=True)
+        install = [python, "-m", "pip", "install", "tflite-runtime==2.14.0", "numpy<2"]
+        done = subprocess.run(install, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"pip can't install tflite-runtime: {done.stderr.strip()[-200:]}")
+    return python
+
+
+OLD_RUNTIME = """
+import sys, numpy as np
+from tflite_runtime.interpreter import Interpreter
+interpreter = Interpreter(sys.argv[1])
+interpreter.allocate_tensors()
+source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+maps = []
+for one in np.load(sys.argv[2]):
+    interpreter.set_tensor(source["index"], one[np.newaxis])
+    interpreter.invoke()
+    maps.append(interpreter.get_tensor(target["index"])[0])
+np.save(sys.argv[3], maps)
+"""
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_tflite_runtime_2_14_gives_the_same_scores(old_python, bundle, inputs, tmp_path, precision):
+    np.save(tmp_path / "inputs.npy", inputs)
+    path = bundle.folder / bundle.classifier.variant("tflite", precision).file
+    subprocess.run(
+        [old_python, "-c", OLD_RUNTIME, path, tmp_path / "inputs.npy", tmp_path / "maps.npy"],
+        check=True,
+    )
+    found = probabilities(np.load(tmp_path / "maps.npy"), bundle.classifier.temperature)
+    expected = scores(bundle, inputs, "tflite", precision)
+    assert np.abs(found - expected).max() < (0.02 if precision == "int8" else 1e-4)
+
+
+def test_golden_vectors_are_in_every_file_and_hold(bundle):
+    for network in (bundle.classifier, bundle.frontal.network):
+        for variant in network.variants:
+            engine = open_engine(ENGINE_OF[variant.format], bundle.read(variant), threads=1)
+            result = golden.check(network, engine, variant.golden)
+            assert result.within_tolerance
+            assert result.same_inputs
+            assert result.largest_difference < 1e-5
+
+
+def test_an_existing_bundle_is_replaced_only_by_force(bundle, trained, runs):
+    fewer = {"name": "bars", "variants": variants_of(["tflite"], ["float16"])}
     with pytest.raises(ConversionError, match="already exists"):
-        convert(classifier, frontal, bundle.folder, name="bars", model_version="3.0.0")
+        convert(**trained, out=bundle.folder, model_version="3.0.0", **fewer)
     assert ModelBundle.load(bundle.folder).version == "2.0.0"
+    out = runs / "again"
+    convert(**trained, out=out, model_version="3.0.0", **fewer)
+    convert(**trained, out=out, model_version="4.0.0", force=True, **fewer)
+    assert ModelBundle.load(out).version == "4.0.0"
+    assert not list(runs.glob(".again*"))
 
 
-def test_a_file_that_disagrees_is_not_written(runs, data, monkeypatch):
-    classifier, frontal = (TrainedRun.open(runs / name, data) for name in ("classifier", "frontal"))
-    opposite = parity.float_probabilities
-    monkeypatch.setattr(parity, "float_probabilities", lambda *a: opposite(*a)[:, ::-1])
-    with pytest.raises(ConversionError, match="agrees with the float model on"):
-        convert(classifier, frontal, runs / "wrong", name="wrong", model_version="1.0.0")
+def test_force_replaces_nothing_but_a_bundle(trained, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConversionError, match="replaces bundles only"):
+        convert(**trained, out=tmp_path, name="bars", model_version="1.0.0", force=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.fixture
+def opposite(monkeypatch):
+    """The float model's scores, of the other class each."""
+    right = parity.float_probabilities
+    monkeypatch.setattr(parity, "float_probabilities", lambda *a: right(*a)[:, ::-1])
+
+
+def test_a_file_under_its_floor_is_not_written(trained, runs, opposite):
+    told = []
+    with pytest.raises(ConversionError, match="no file meets its floor"):
+        convert(
+            **trained, out=runs / "wrong", name="wrong", model_version="1", progress=told.append
+        )
+    assert sum("not written" in line and "agreement" in line for line in told) == len(VARIANTS)
     assert not (runs / "wrong").exists()
     assert not list(runs.glob(".wrong*"))
 
 
-def test_a_classifier_is_no_frontal_check(runs, data):
-    classifier = TrainedRun.open(runs / "classifier", data)
+def test_a_file_under_its_floor_is_marked_where_it_is_forced(trained, runs, opposite):
+    variants = variants_of(["tflite"], ["float16"])
+    out = runs / "forced"
+    bundle = convert(
+        **trained, out=out, name="forced", model_version="1", variants=variants, force=True
+    )
+    assert not bundle.classifier.variants[0].meets_floor
+    assert (out / MANIFEST).is_file()
+
+
+def test_variants_are_chosen_by_format_and_precision():
+    assert variants_of() == VARIANTS
+    assert variants_of(["onnx"]) == (("onnx", "float32"), ("onnx", "int8"))
+    assert variants_of([], ["int8"]) == (("tflite", "int8"), ("onnx", "int8"))
+    with pytest.raises(ConversionError, match="float32 in onnx"):
+        variants_of(["onnx"], ["float16"])
+
+
+def test_equalisation_changes_ranges_and_not_the_model(model, chosen):
+    equalised = equalisation.equalise(model, chosen)
+    before, after = (one.predict(chosen.inputs, verbose=0) for one in (model, equalised))
+    assert np.allclose(before, after, rtol=1e-3, atol=1e-3)
+
+    def spread(network):
+        maxima = equalisation._channel_maxima(network, chosen)
+        return sum(np.log(one[one > 0]).std() for one in maxima)
+
+    assert spread(equalised) < 0.8 * spread(model)
+
+
+def test_ranges_clip_less_the_more_a_method_trusts_its_outliers(model, chosen):
+    found = ranges.observe(model, chosen)
+    for layer, largest in found["min-max"].items():
+        assert 0.0 < found["percentile"][layer] <= largest
+        assert 0.3 * largest <= found["mse"][layer] <= largest
+    hidden = keras.Model(model.inputs[0], model.get_layer("block1_conv1").output)
+    expected = hidden.predict(chosen.inputs, verbose=0).max()
+    assert found["min-max"]["block1_conv1"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_layer_that_int8_serves_badly_is_named(model, chosen):
+    good = ranges.observe(model, chosen)["min-max"]
+    bad = {**good, "block3_conv1": 0.02 * good["block3_conv1"]}
+    right = layers.signal_to_noise(model, good, chosen.inputs)
+    wrong = layers.signal_to_noise(model, bad, chosen.inputs)
+    assert right["block2_conv1"] == pytest.approx(wrong["block2_conv1"], abs=0.1)
+    assert wrong["block3_conv1"] < 3.0 < 15.0 < right["block3_conv1"]
+    assert "block3_conv1" in layers.report(model, bad, chosen.inputs)[-1]
+
+
+def labelled(rng, pictures=90, classes=3):
+    labels = rng.integers(0, classes, pictures)
+    reference = rng.dirichlet(np.ones(classes), pictures)
+    reference[np.arange(pictures), labels] += 0.4
+    groups = parity.groups([str(number // 2) for number in range(pictures)])
+    return parity.ParitySet(np.zeros((pictures, 1, 1, 1), np.uint8), labels, groups, reference)
+
+
+def test_parity_of_a_model_with_itself_is_perfect():
+    pictures = labelled(np.random.default_rng(0))
+    found = parity.compare(pictures.reference, pictures)
+    assert (found.agreement, found.largest_difference) == (1.0, 0.0)
+    assert found.accuracy_loss == found.accuracy_loss_low == found.accuracy_loss_high == 0.0
+    assert not parity.FLOORS["float32"].misses(found)
+
+
+def test_parity_finds_what_was_lost():
+    rng = np.random.default_rng(1)
+    pictures = labelled(rng)
+    noisy = pictures.reference + rng.normal(0.0, 0.5, pictures.reference.shape)
+    found = parity.compare(noisy, pictures)
+    expected = [
+        np.mean([roc_auc_score(pictures.labels == label, one[:, label]) for label in range(3)])
+        for one in (pictures.reference, noisy)
+    ]
+    assert found.macro_auc_loss == pytest.approx(expected[0] - expected[1])
+    assert found.macro_auc_loss_low < found.macro_auc_loss < found.macro_auc_loss_high
+    right = (pictures.labels == noisy.argmax(axis=1)).mean()
+    assert found.accuracy == pytest.approx(right)
+    assert len(parity.FLOORS["int8"].misses(found)) == 3
+
+
+def test_a_classifier_is_no_frontal_check(trained, runs):
+    classifier = trained["classifier"]
     with pytest.raises(ConversionError, match="not the run of a frontal check"):
         convert(classifier, classifier, runs / "other", name="other", model_version="1.0.0")
 
@@ -166,6 +411,5 @@ def test_calibration_takes_training_pictures_of_every_class_and_source(data):
         calibration.choose([replace(samples[0], split="test")], preprocessing)
 
 
-def test_float16_halves_the_weights(runs):
-    model = keras.saving.load_model(runs / "classifier" / MODEL, compile=False)
+def test_float16_halves_the_weights(model):
     assert len(tflite.float16(model)) < 0.6 * 4 * model.count_params()

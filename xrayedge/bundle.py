@@ -1,13 +1,18 @@
 """A model bundle: a folder with `manifest.json` and the model files that it names.
 
 A model file is read once, its sha256 is checked on those very bytes, and the engine loads them.
+What a manifest says is not trusted: it can name plain files of its own folder and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import re
+import stat
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,13 +22,42 @@ from .files import write_atomically
 from .preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
+#: The first release that reads this format; a manifest says so to older ones.
+NEEDS_RELEASE = "0.1.0"
 MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "models"
 
+#: A manifest is some kilobytes; more is no manifest.
+_MAX_MANIFEST_BYTES = 4_000_000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_RELEASE = re.compile(r"\d+(\.\d+)*")
+_REMEDY = "install or copy the bundle again"
 
 ModelFormat = Literal["tflite", "onnx"]
 Precision = Literal["float32", "float16", "dynamic", "int8"]
+
+
+@dataclass(frozen=True)
+class GoldenVector:
+    """What a file gives for a computed picture, so that any device can check itself.
+
+    Parameters
+    ----------
+    phantom
+        Number of the picture; see `golden.phantom`.
+    input_sha256
+        Of the preprocessed picture's bytes.
+    probabilities
+        Of each class, measured where the file was made.
+    tolerance
+        Largest difference of one probability that an engine's rounding explains.
+    """
+
+    phantom: int
+    input_sha256: str
+    probabilities: tuple[float, ...]
+    tolerance: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +74,10 @@ class Variant:
         Of the file.
     parity
         How it compares with the float model that it was made from; see `converters.parity`.
+    meets_floor
+        Whether that is good enough; a variant that is not was written because it was forced.
+    golden
+        What the file gives for computed pictures; none in bundles of before they were introduced.
     """
 
     file: str
@@ -48,6 +86,8 @@ class Variant:
     size_bytes: int
     sha256: str
     parity: dict[str, float]
+    meets_floor: bool = True
+    golden: tuple[GoldenVector, ...] = ()
 
     def __post_init__(self) -> None:
         if not _PLAIN_NAME.fullmatch(self.file):
@@ -56,6 +96,10 @@ class Variant:
             raise ValueError(f"unknown format {self.format!r}")
         if self.precision not in get_args(Precision):
             raise ValueError(f"unknown precision {self.precision!r}")
+        if not isinstance(self.size_bytes, int) or self.size_bytes < 1:
+            raise ValueError(f"{self.file}: size_bytes is {self.size_bytes!r}")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"{self.file}: sha256 is {self.sha256!r}")
 
 
 @dataclass(frozen=True)
@@ -178,17 +222,13 @@ class ModelBundle:
         folder = _find(model)
         path = folder / MANIFEST
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{path}: can't be read; install or copy the bundle again") from error
-        found = values.get("format_version") if isinstance(values, dict) else None
-        if found != FORMAT_VERSION:
-            raise BundleError(
-                f"{path}: bundle format {found!r}; this xrayedge reads format {FORMAT_VERSION}"
-            )
+            values = json.loads(_read_plain(path, _MAX_MANIFEST_BYTES))
+        except ValueError as error:
+            raise BundleError(f"{path}: can't be read; {_REMEDY}") from error
+        _check_format(path, values)
         try:
             frontal = values["frontal"]
-            return cls(
+            bundle = cls(
                 folder=folder,
                 name=str(values["name"]),
                 version=str(values["version"]),
@@ -198,8 +238,15 @@ class ModelBundle:
                 ),
                 provenance=dict(values["provenance"]),
             )
+            bundle._check_files()
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: damaged manifest ({error})") from error
+        return bundle
+
+    def variants(self) -> Iterator[Variant]:
+        """Every file that the manifest names: the classifier's, then the frontal check's."""
+        yield from self.classifier.variants
+        yield from self.frontal.network.variants
 
     def read(self, variant: Variant) -> bytes:
         """The bytes of a model file, checked.
@@ -207,25 +254,40 @@ class ModelBundle:
         Raises
         ------
         BundleError
-            The file is missing or its sha256 is not the manifest's.
+            The manifest does not name the file, it is missing, a link or no plain file, or its
+            sha256 is not the manifest's.
         """
         path = self.folder / variant.file
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise BundleError(f"{path}: can't be read; install or copy the bundle again") from error
+        if variant not in self.variants():
+            raise BundleError(f"{path}: the manifest names no such file")
+        content = _read_plain(path, variant.size_bytes)
         if hashlib.sha256(content).hexdigest() != variant.sha256:
             raise BundleError(
-                f"{path}: not the file that the manifest describes (sha256 differs); "
-                "install or copy the bundle again"
+                f"{path}: not the file that the manifest describes (sha256 differs); {_REMEDY}"
             )
         return content
 
     def write_manifest(self) -> None:
         """Write ``manifest.json`` into the folder, atomically."""
-        values = {"format_version": FORMAT_VERSION, **asdict(self)}
+        values = {
+            "format_version": FORMAT_VERSION,
+            "needs_release": NEEDS_RELEASE,
+            **asdict(self),
+        }
         del values["folder"]
         write_atomically(self.folder / MANIFEST, (json.dumps(values, indent=2) + "\n").encode())
+
+    def _check_files(self) -> None:
+        """No file twice, and nothing in the folder that the manifest does not name.
+
+        What is not named is not checked, so it has no business beside files that are.
+        """
+        named = [variant.file for variant in self.variants()]
+        if len(set(named)) < len(named):
+            raise ValueError("a file is named twice")
+        for path in sorted(self.folder.iterdir()):
+            if path.name not in (MANIFEST, *named) and not path.name.startswith("."):
+                raise BundleError(f"{path}: the manifest names no such file; remove it")
 
 
 def shipped_bundles() -> tuple[str, ...]:
@@ -245,11 +307,53 @@ def _find(model: str | Path) -> Path:
     )
 
 
+def _read_plain(path: Path, largest: int) -> bytes:
+    """The bytes of a plain file of at most ``largest`` bytes; a link is refused, never followed."""
+    try:
+        # Not blocking: a named pipe would wait for a writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor has no path
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise BundleError(f"{path}: a link or no plain file; {_REMEDY}")
+            content = stream.read(largest + 1)
+    except OSError as error:
+        reason = "a link or no plain file" if path.is_symlink() else "can't be read"
+        raise BundleError(f"{path}: {reason}; {_REMEDY}") from error
+    if len(content) > largest:
+        raise BundleError(f"{path}: larger than the {largest} bytes that it may have; {_REMEDY}")
+    return content
+
+
+def _check_format(path: Path, values: Any) -> None:
+    found = values.get("format_version") if isinstance(values, dict) else None
+    if found == FORMAT_VERSION:
+        return
+    release = str(values.get("needs_release", "")) if isinstance(values, dict) else ""
+    needed = f"'xrayedge>={release}'" if _RELEASE.fullmatch(release) else "a newer xrayedge"
+    raise BundleError(
+        f"{path}: bundle format {found!r}; this xrayedge reads format {FORMAT_VERSION}: "
+        f"pip install --upgrade {needed}"
+        if isinstance(found, int) and found > FORMAT_VERSION
+        else f"{path}: not a bundle's manifest (format {found!r}); {_REMEDY}"
+    )
+
+
 def _network(values: dict[str, Any]) -> Network:
+    temperature = float(values["temperature"])
+    if not (math.isfinite(temperature) and temperature > 0.0):
+        raise ValueError(f"temperature is {temperature}")
     return Network(
         classes=tuple(str(name) for name in values["classes"]),
         preprocessing=Preprocessing.from_dict(values["preprocessing"]),
-        temperature=float(values["temperature"]),
-        variants=tuple(Variant(**variant) for variant in values["variants"]),
+        temperature=temperature,
+        variants=tuple(_variant(variant) for variant in values["variants"]),
         operating_points=tuple(OperatingPoint(**point) for point in values["operating_points"]),
     )
+
+
+def _variant(values: dict[str, Any]) -> Variant:
+    golden = tuple(
+        GoldenVector(**{**vector, "probabilities": tuple(map(float, vector["probabilities"]))})
+        for vector in values.get("golden", ())
+    )
+    return Variant(**{**values, "golden": golden})

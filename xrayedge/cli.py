@@ -22,7 +22,7 @@ from rich.table import Table
 
 from . import dicom_out
 from .batch import find_pictures, screen_in_order, unique_names
-from .bundle import ModelBundle, Precision, shipped_bundles
+from .bundle import ModelBundle, ModelFormat, Precision, shipped_bundles
 from .engines import EngineName
 from .errors import ResultsError, XrayEdgeError
 from .files import write_atomically
@@ -32,9 +32,12 @@ from .screening import Screener, Screening
 
 if TYPE_CHECKING:
     from .bench.tables import TextTable
+    from .doctor import Diagnosis
     from .training.evaluation import Evaluation, GateEvaluation
 
 _NOT_ALL_SCREENED = 1
+_NOT_ALL_WRITTEN = 1
+_NOT_FIT = 1
 _USAGE_ERROR = 2
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -259,19 +262,26 @@ def _printable(text: str) -> str:
 
 
 @main.command()
-def models() -> None:
-    """List the bundles that come with the package and their files."""
-    table = Table("model", "version", "format", "precision", "MB", "classes")
-    for name in shipped_bundles():
+@click.argument("bundles", nargs=-1)
+def models(bundles: tuple[str, ...]) -> None:
+    """List BUNDLES, or those that come with the package: their files, sizes and figures.
+
+    Figures are of the classifier, on the pictures that it was compared with its float model on.
+    """
+    table = Table("model", "version", "format", "precision", "MB", "accuracy", "agreement", "")
+    for name in bundles or shipped_bundles():
         bundle = ModelBundle.load(name)
         for variant in bundle.classifier.variants:
+            accuracy = variant.parity.get("accuracy")
             table.add_row(
-                name,
+                bundle.name,
                 bundle.version,
                 variant.format,
                 variant.precision,
                 f"{variant.size_bytes / 1e6:.1f}",
-                ", ".join(bundle.classifier.classes),
+                "" if accuracy is None else f"{accuracy:.3f}",
+                f"{variant.parity['agreement']:.3f}",
+                "" if variant.meets_floor else "under the floor",
             )
     _results.print(table)
 
@@ -633,7 +643,33 @@ def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> Table:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new bundle.")
 @click.option("--name", help="The model's name; the bundle folder's without one.")
 @click.option("--model-version", default="0.1.0", show_default=True)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(get_args(ModelFormat)),
+    multiple=True,
+    help="Only files of this format; may be repeated.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(get_args(Precision)),
+    multiple=True,
+    help="Only files of this precision; may be repeated.",
+)
+@click.option(
+    "--parity-data",
+    type=click.Path(path_type=Path),
+    help="Labelled pictures to compare every file with the float model on. Default: DATA.",
+)
+@_where
+@click.option("--debug-layers", is_flag=True, help="Name the layers that int8 serves worst.")
+@click.option(
+    "--force", is_flag=True, help="Replace the bundle, and write files under the floor as well."
+)
+@click.pass_context
 def convert(
+    ctx: click.Context,
     run: Path,
     data: Path,
     frontal_run: Path,
@@ -641,19 +677,100 @@ def convert(
     out: Path,
     name: str | None,
     model_version: str,
+    formats: tuple[ModelFormat, ...],
+    precisions: tuple[Precision, ...],
+    parity_data: Path | None,
+    where: list[tuple[str, str]],
+    debug_layers: bool,
+    force: bool,
 ) -> None:
-    """Convert a classifier's RUN and a frontal check's into a bundle for devices."""
-    _quiet_tensorflow()
-    from .converters.convert import TrainedRun
-    from .converters.convert import convert as run_conversion
+    """Convert a classifier's RUN and a frontal check's into a bundle for devices.
 
+    Every file is compared with the float model on labelled pictures before it is written: the
+    `test` split of DATA, or the rows of --parity-data or DATA that --where chooses.
+
+    Exit status: 0 all written, 1 some file was under its floor and left out, 2 wrong usage.
+    """
+    _quiet_tensorflow()
+    from .converters.convert import TrainedRun, variants_of
+    from .converters.convert import convert as run_conversion
+    from .training.data import load_dataset
+
+    variants = variants_of(formats, precisions)
+    parity_samples = (
+        load_dataset(parity_data or data, where, complete=False).samples
+        if parity_data or where
+        else ()
+    )
     bundle = run_conversion(
         TrainedRun.open(run, data),
         TrainedRun.open(frontal_run, frontal_data),
         out,
         name=name or out.name,
         model_version=model_version,
+        variants=variants,
+        parity_samples=parity_samples,
+        force=force,
+        debug_layers=debug_layers,
         progress=_messages.print,
     )
-    size = sum(variant.size_bytes for variant in bundle.classifier.variants)
+    size = sum(variant.size_bytes for variant in bundle.variants())
     _messages.print(f"{out}: {size / 1e6:.1f} MB")
+    ctx.exit(0 if len(bundle.classifier.variants) == len(variants) else _NOT_ALL_WRITTEN)
+
+
+@main.command()
+@click.option(
+    "--model", "models", multiple=True, help="A bundle to check; all shipped ones without it."
+)
+@click.option("--provider", help="Run ONNX files with this execution provider.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    models: tuple[str, ...],
+    provider: str | None,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Examine this device: engines, processor, and every model file's golden vectors.
+
+    Exit status: 0 fit to screen, 1 no engine or a file that differs or fails, 2 wrong usage.
+    """
+    from .doctor import diagnose
+
+    diagnosis = diagnose(models or shipped_bundles(), threads=threads, provider=provider)
+    if as_json:
+        click.echo(json.dumps(diagnosis.to_dict()))
+    else:
+        _print_diagnosis(diagnosis)
+    ctx.exit(0 if diagnosis.healthy else _NOT_FIT)
+
+
+def _print_diagnosis(diagnosis: Diagnosis) -> None:
+    processor = diagnosis.processor
+    features = "not available" if processor.features is None else " ".join(processor.features)
+    _results.print(
+        f"xrayedge {diagnosis.xrayedge}, Python {diagnosis.python}, {diagnosis.system}\n"
+        f"processor: {processor.model or 'name not available'}, {processor.cores} cores; "
+        f"features: {features}"
+    )
+    for engine in diagnosis.engines:
+        found = f"{engine.package} {engine.version}" if engine.package else "not installed"
+        providers = f" ({', '.join(engine.providers)})" if engine.providers else ""
+        _results.print(f"engine {engine.name}: {found}{providers}")
+    table = Table("model", "file", "engine", "provider", "status", "largest difference")
+    for check in diagnosis.checks:
+        difference = check.largest_difference
+        table.add_row(
+            check.model,
+            check.file,
+            check.engine,
+            check.provider or "",
+            check.status,
+            check.detail or "" if difference is None else f"{difference:.5f}",
+        )
+    _results.print(table)
+    for warning in diagnosis.warnings:
+        _messages.print(f"xrayedge: {warning}")

@@ -16,7 +16,10 @@ EngineName = Literal["litert", "onnx"]
 
 
 class Engine(Protocol):
-    """A loaded model file."""
+    """A loaded model file.
+
+    ``provider`` names what runs it: an execution provider or a delegate.
+    """
 
     @property
     def provider(self) -> str:

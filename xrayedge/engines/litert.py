@@ -26,9 +26,10 @@ class LiteRTEngine:
 
     @property
     def provider(self) -> str:
-        """XNNPACK, the one delegate that comes by itself, or the kernels it would replace."""
-        operators = {operator["op_name"] for operator in self._interpreter._get_ops_details()}
-        return "XNNPACK" if "DELEGATE" in operators else "builtin kernels"
+        """``XNNPACK`` where its kernels run the model, else ``built-in``."""
+        operators = self._interpreter._get_ops_details()
+        delegated = any(operator["op_name"] == "DELEGATE" for operator in operators)
+        return "XNNPACK" if delegated else "built-in"
 
     def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.run`."""

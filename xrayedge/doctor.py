@@ -1,0 +1,277 @@
+"""Is this device fit to screen? Engines, processor, and every file against its golden vectors."""
+
+from __future__ import annotations
+
+import os
+import platform
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from . import golden
+from .bundle import ModelBundle, Network, Variant
+from .engines import ENGINES, Engine, EngineName, available, open_engine
+from .errors import XrayEdgeError
+
+CPUINFO = Path("/proc/cpuinfo")
+
+#: Instruction sets that decide how fast, and in ONNX Runtime how, int8 and float16 run.
+_FEATURES = (
+    "sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16",
+    "amx_int8", "neon", "asimd", "asimdhp", "asimddp", "i8mm", "sve",
+)  # fmt: skip
+_VNNI = {"avx_vnni", "avx512_vnni"}
+_DISTRIBUTIONS: dict[EngineName, tuple[str, ...]] = {
+    "litert": ("ai-edge-litert", "tflite-runtime"),
+    "onnx": ("onnxruntime", "onnxruntime-gpu"),
+}
+
+Status = Literal["ok", "differs", "failed", "not-checked"]
+
+
+@dataclass(frozen=True)
+class Processor:
+    """The processor, as Linux describes it.
+
+    Parameters
+    ----------
+    model
+        Its name; ``None`` where the system does not say.
+    cores
+        How many this process may use.
+    features
+        Which of the instruction sets that matter it has; ``None`` where the system does not say.
+    """
+
+    model: str | None
+    cores: int
+    features: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """An inference engine.
+
+    Parameters
+    ----------
+    name
+        As ``--engine`` takes it.
+    package, version
+        What is installed; ``None`` where nothing is.
+    providers
+        ONNX Runtime's execution providers; empty for LiteRT, whose delegates a check names.
+    """
+
+    name: EngineName
+    package: str | None
+    version: str | None
+    providers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One model file in one engine on this device.
+
+    Parameters
+    ----------
+    model, file, engine
+        What was checked.
+    status
+        ``ok``; ``differs`` from the golden vectors; ``failed`` to load or run; ``not-checked``,
+        the bundle has no golden vectors.
+    provider
+        What ran it.
+    largest_difference
+        Of any one probability from its golden value.
+    detail
+        What is wrong, in a sentence.
+    """
+
+    model: str
+    file: str
+    engine: EngineName
+    status: Status
+    provider: str | None = None
+    largest_difference: float | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that `diagnose` found.
+
+    Parameters
+    ----------
+    xrayedge, python, system
+        Versions.
+    processor, engines, checks
+        See their classes.
+    threads
+        Processor threads that the checks ran with.
+    warnings
+        Sentences for a person: what works otherwise than was asked for.
+    """
+
+    xrayedge: str
+    python: str
+    system: str
+    processor: Processor
+    threads: int
+    engines: tuple[EngineReport, ...]
+    checks: tuple[Check, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether an engine is there and no file differs or fails."""
+        return bool(available()) and all(
+            check.status in ("ok", "not-checked") for check in self.checks
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The diagnosis as plain JSON values."""
+        return {**asdict(self), "healthy": self.healthy}
+
+
+def diagnose(
+    models: Sequence[str | Path], *, threads: int = 1, provider: str | None = None
+) -> Diagnosis:
+    """Examine the device and check the models' files in every engine that is installed.
+
+    Parameters
+    ----------
+    models
+        Shipped bundles' names or bundles' folders.
+    threads
+        Processor threads for the checks.
+    provider
+        An execution provider to run ONNX files with, such as ``TensorrtExecutionProvider``.
+
+    Raises
+    ------
+    BundleError
+        There is no such bundle, or its manifest is damaged.
+    """
+    processor = read_processor()
+    engines = tuple(_report(name) for name in ENGINES)
+    notes = _notes(processor, engines)
+    checks: list[Check] = []
+    for model in models:
+        bundle = ModelBundle.load(model)
+        for network in (bundle.classifier, bundle.frontal.network):
+            for variant in network.variants:
+                for name in available():
+                    if ENGINES[name].model_format == variant.format:
+                        checks.append(
+                            _check(bundle, network, variant, name, threads, provider, notes)
+                        )
+    return Diagnosis(
+        xrayedge=version("xrayedge"),
+        python=platform.python_version(),
+        system=platform.platform(),
+        processor=processor,
+        threads=threads,
+        engines=engines,
+        checks=tuple(checks),
+        warnings=tuple(dict.fromkeys(notes)),
+    )
+
+
+def read_processor(cpuinfo: Path = CPUINFO) -> Processor:
+    """Read Linux's description of the processor."""
+    fields: dict[str, str] = {}
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        name, separator, value = line.partition(":")
+        if separator:
+            fields.setdefault(name.strip().lower(), value.strip())
+    listed = fields.get("flags", fields.get("features"))  # x86 and Arm call them differently
+    features = None
+    if listed is not None:
+        there = set(listed.split())
+        features = tuple(name for name in _FEATURES if name in there)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Processor(fields.get("model name"), cores or 1, features)
+
+
+def _report(name: EngineName) -> EngineReport:
+    if name not in available():
+        return EngineReport(name, None, None, ())
+    package, found = None, None
+    for distribution in _DISTRIBUTIONS[name]:
+        try:
+            package, found = distribution, version(distribution)
+            break
+        except PackageNotFoundError:
+            continue
+    providers: tuple[str, ...] = ()
+    if name == "onnx":
+        import onnxruntime
+
+        found = found or onnxruntime.__version__
+        providers = tuple(onnxruntime.get_available_providers())
+    return EngineReport(name, package, found, providers)
+
+
+def _notes(processor: Processor, engines: Sequence[EngineReport]) -> list[str]:
+    notes = []
+    if not available():
+        remedies = " or ".join(kind.remedy for kind in ENGINES.values())
+        notes.append(f"no inference engine is installed; {remedies}")
+    x86 = processor.features is not None and "sse4_1" in processor.features
+    if x86 and not _VNNI & set(processor.features or ()) and engines[1].package:
+        notes.append(
+            "the processor has no VNNI: ONNX Runtime runs int8 files with slower, exact kernels"
+        )
+    return notes
+
+
+def _check(
+    bundle: ModelBundle,
+    network: Network,
+    variant: Variant,
+    name: EngineName,
+    threads: int,
+    provider: str | None,
+    notes: list[str],
+) -> Check:
+    about = (bundle.name, variant.file, name)
+    try:
+        engine = _open(name, bundle.read(variant), threads, provider)
+        if name == "onnx" and provider is not None and engine.provider != provider:
+            notes.append(
+                f"{provider} was asked for and {engine.provider} runs instead: ONNX Runtime "
+                "replaced it; is its build of ONNX Runtime, with its libraries, installed?"
+            )
+        if not variant.golden:
+            detail = "the bundle has no golden vectors; convert it again"
+            return Check(*about, "not-checked", engine.provider, detail=detail)
+        result = golden.check(network, engine, variant.golden)
+    except XrayEdgeError as error:
+        return Check(*about, "failed", detail=str(error))
+    if not result.same_inputs:
+        notes.append(
+            f"{bundle.name}: OpenCV preprocesses a little otherwise here than where the model "
+            "was made; the checks say whether it matters"
+        )
+    difference = result.largest_difference
+    if result.within_tolerance:
+        return Check(*about, "ok", engine.provider, difference)
+    detail = "scores differ from the golden vectors; don't screen with this file on this device"
+    return Check(*about, "differs", engine.provider, difference, detail)
+
+
+def _open(name: EngineName, model: bytes, threads: int, provider: str | None) -> Engine:
+    if name != "onnx" or provider is None:
+        return open_engine(name, model, threads=threads)
+    from .engines.onnx import OnnxEngine
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ONNX Runtime's own word, which the diagnosis repeats
+        return OnnxEngine(model, threads, provider)
