@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 _DATA = Path(os.environ.get("XRAYEDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -42,3 +44,34 @@ def data_root() -> Path:
     if not (_DATA / "manifest.csv").is_file():
         pytest.skip("no labelled radiographs: set XRAYEDGE_DATA to a folder with manifest.csv")
     return _DATA
+
+
+def dicom_dataset(pixels: np.ndarray, syntax: str = "1.2.840.10008.1.2.1", **attributes: object):
+    """A DICOM radiograph of these pixels, ``uint8|uint16|int16 [H, W]``, with these attributes."""
+    pydicom = pytest.importorskip("pydicom")
+    uid = pydicom.uid
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = uid.UID(syntax)
+    dataset.file_meta.MediaStorageSOPClassUID = uid.ComputedRadiographyImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    dataset.SOPClassUID = uid.ComputedRadiographyImageStorage
+    dataset.SOPInstanceUID, dataset.StudyInstanceUID = "1.2.3.4", "1.2.3"
+    dataset.SeriesInstanceUID = "1.2.3.5"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OB" if pixels.dtype.itemsize == 1 else "OW"
+    return dataset
+
+
+def dicom_bytes(dataset: object) -> bytes:
+    """A data set as the bytes of a file."""
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from xrayedge.batch import find_pictures, heatmap_names
+from xrayedge.batch import find_pictures, unique_names
 
 
 def test_folders_are_walked_in_order_and_other_files_counted(tmp_path):
@@ -20,6 +20,6 @@ def test_a_linked_folder_does_not_loop(tmp_path):
     assert find_pictures([tmp_path]).pictures == (tmp_path / "a.png",)
 
 
-def test_equal_names_of_two_folders_get_two_heatmaps():
-    names = heatmap_names([Path("x/a.dcm"), Path("y/a.dcm"), Path("y/a.png")])
-    assert names == ["a.dcm.png", "a.dcm-2.png", "a.png.png"]
+def test_equal_names_of_two_folders_get_two_names_to_write_to():
+    names = unique_names([Path("x/a.dcm"), Path("y/a.dcm"), Path("y/a.png")])
+    assert names == ["a.dcm", "a.dcm-2", "a.png"]

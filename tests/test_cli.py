@@ -1,9 +1,18 @@
+import csv
 import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
 import pytest
 from click.testing import CliRunner
 
+from xrayedge import read
 from xrayedge.bundle import SHIPPED
 from xrayedge.cli import main
 
@@ -66,6 +75,7 @@ def test_an_empty_folder_is_not_a_success(tmp_path):
         ["screen", "a.png", "--engine", "tensorrt"],
         ["screen", "a.png", "--threads", "0"],
         ["screen", "a.png", "--precision", "float32", "--engine", "litert"],
+        ["screen", "a.png", "--output", "results.txt"],
         ["train", "no-such-folder", "--out", "run"],
         ["train", "no-such-folder", "--out", "run", "--recipe", "resnet"],
         ["train", "no-such-folder", "--out", "run", "--where", "set"],
@@ -78,6 +88,164 @@ def test_wrong_usage_is_status_two_and_one_message(arguments, tmp_path, monkeypa
     assert result.stdout == ""
     assert result.stderr.strip()
     assert "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def thousand(tmp_path, chest):
+    """A folder of 1,000 files: 50 broken, 50 chests, and the others too small, to save time."""
+    folder = tmp_path / "thousand"
+    folder.mkdir()
+    whole = cv2.imencode(".png", cv2.resize(read(chest).pixels, (160, 160)))[1].tobytes()
+    small = cv2.imencode(".png", cv2.resize(read(chest).pixels, (40, 40)))[1].tobytes()
+    contents = {7: whole[:-500], 11: whole}
+    for number in range(1000):
+        (folder / f"{number:04}.png").write_bytes(contents.get(number % 20, small))
+    return folder
+
+
+SUMMARY = "50 failed, 900 rejected, 50 screened"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_thousand_files_with_fifty_broken_ones(thousand, tmp_path, threads):
+    output = tmp_path / "results.csv"
+    result = run("screen", thousand, "--output", output, "--threads", threads)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1] == SUMMARY
+    assert "\r" not in result.stderr  # no progress bar where there is no terminal
+    with output.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [Path(row["source"]).name for row in rows] == [f"{n:04}.png" for n in range(1000)]
+    assert {number for number, row in enumerate(rows) if row["status"] == "failed"} == {
+        *range(7, 1000, 20)
+    }
+
+
+@pytest.mark.parametrize("name", ["results.csv", "results.jsonl"])
+def test_a_killed_run_loses_nothing_and_goes_on(thousand, tmp_path, name):
+    output = tmp_path / name
+    command = [sys.executable, "-m", "xrayedge", "screen", str(thousand), "--output", str(output)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while process.poll() is None and (not output.exists() or output.stat().st_size < 20_000):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    finished = output.read_bytes()
+    output.write_bytes(finished + b"half a row")
+    result = run("screen", thousand, "--output", output)
+    assert result.exit_code == 1
+    assert "are in" in result.stderr
+    assert result.stderr.splitlines()[-1] == SUMMARY
+    assert output.read_bytes().startswith(finished)
+    rows = output.read_text().splitlines()
+    assert len(rows) == 1000 + (output.suffix == ".csv")
+    assert all(f"{number:04}.png" in row for number, row in enumerate(rows[-1000:]))
+
+
+def test_a_terminal_shows_a_progress_bar(thousand, tmp_path):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "xrayedge", "screen", str(thousand), "--output"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "results.csv")],
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        while b"/1000" not in seen:
+            seen += os.read(ours, 1000)
+        process.kill()
+    os.close(ours)
+
+
+def test_results_of_another_model_are_not_mixed(chest, tmp_path):
+    output = tmp_path / "results.jsonl"
+    assert run("screen", chest, "--output", output).exit_code == 0
+    result = run("screen", chest, "--output", output, "--precision", "float16")
+    assert result.exit_code == 2
+    assert "another model" in result.stderr
+    (tmp_path / "notes.csv").write_text("what,why\n1,2\n")
+    result = run("screen", chest, "--output", tmp_path / "notes.csv")
+    assert result.exit_code == 2
+    assert "not a file of this model's results" in result.stderr
+    assert (tmp_path / "notes.csv").read_text() == "what,why\n1,2\n"
+
+
+def test_names_that_are_no_text_do_not_stop_a_batch(chest, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    names = [b"a\xff.dcm", b"b\nc.dcm", b"[red]d.dcm", b'e,"f.dcm']
+    for name in names:
+        (folder / os.fsdecode(name)).symlink_to(chest)
+    for suffix in (".csv", ".jsonl"):
+        output = tmp_path / f"results{suffix}"
+        for _ in range(2):
+            assert run("screen", folder, "--output", output).exit_code == 0
+        assert len(output.read_text().splitlines()) == len(names) + (suffix == ".csv")
+    result = run("screen", folder)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == len(names)
+    assert "[red]d.dcm" in result.stdout
+
+
+def test_nothing_of_the_patient_comes_out(chest, tmp_path, caplog):
+    """Every text value of a file is marked; none of them may be seen in what is written."""
+    pydicom = pytest.importorskip("pydicom")
+    folder, heatmaps = tmp_path / "in", tmp_path / "heatmaps"
+    folder.mkdir()
+    marked = pydicom.dcmread(chest)
+    for element in marked:
+        if element.VR in ("LO", "SH", "PN", "LT", "ST", "UT"):
+            element.value = "CANARY"
+    marked.save_as(folder / "whole.dcm")
+    content = (folder / "whole.dcm").read_bytes()
+    (folder / "cut.dcm").write_bytes(content[: len(content) // 2])
+    (folder / "odd.dcm").write_bytes(content.replace(b"MONOCHROME1", b"CANARY\xff\xfe\xfd\xfc\xfb"))
+    for options in ((), ("--json",)):
+        result = run("screen", folder, "--heatmap", heatmaps, *options)
+        assert result.exit_code == 1
+        assert "CANARY" not in result.output + caplog.text
+    (overlay,) = heatmaps.iterdir()
+    assert overlay.name == "whole.dcm.png"
+    data, chunks, position = overlay.read_bytes(), [], 8
+    while position < len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        chunks.append(kind)
+        position += length + 12
+    assert set(chunks) == {b"IHDR", b"IDAT", b"IEND"}  # no text, no time, no EXIF
+
+
+def test_auto_orient(chest, tmp_path):
+    path = tmp_path / "upside-down.png"
+    cv2.imwrite(str(path), read(chest).pixels[::-1, ::-1])
+    result = run("screen", path)
+    assert result.exit_code == 1
+    assert "turned by 180 degrees" in result.stdout
+    result = run("screen", path, "--auto-orient", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["corrections"] == ["turned-180"]
+
+
+def test_limits(chest):
+    assert "too-large" in run("screen", chest, "--max-pixels", 1000).stdout
+    assert "too-large" in run("screen", chest, "--max-bytes", 1000).stdout
+
+
+def test_dicom_results_for_dicom_pictures(chest, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.dcm").write_bytes(chest.read_bytes())
+    cv2.imwrite(str(tmp_path / "in" / "b.png"), read(chest).pixels)
+    out = tmp_path / "out"
+    result = run("screen", tmp_path / "in", "--dicom-sr", out, "--dicom-sc", out)
+    assert result.exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.dcm.sc.dcm", "a.dcm.sr.dcm"]
+    assert "b.png: not a DICOM file" in result.stderr
+    study = pydicom.dcmread(chest).StudyInstanceUID
+    assert all(pydicom.dcmread(path).StudyInstanceUID == study for path in out.iterdir())
 
 
 def test_models_lists_the_shipped_files():

@@ -5,7 +5,7 @@ pytest.importorskip("sklearn")
 
 from xrayedge.errors import DatasetError
 from xrayedge.training.data import Sample
-from xrayedge.training.evaluation import check_labels, evaluate
+from xrayedge.training.evaluation import check_labels, evaluate, evaluate_gate
 
 CLASSES = ("covid", "healthy", "pneumonia")
 
@@ -60,3 +60,24 @@ def test_what_can_not_be_evaluated_is_refused():
         check_labels([sample("lateral", "a"), sample("covid", "b")], CLASSES)
     with pytest.raises(DatasetError, match="one class only"):
         check_labels([sample("covid", "a")], CLASSES)
+
+
+def test_a_gate_worked_by_hand():
+    samples = [sample("frontal", "a"), sample("frontal", "b"), sample("ct", "c"), sample("ct", "d")]
+    samples.append(Sample(None, "artificial", "test", "e", source="noise", drawn=("noise", 0)))
+    scores = np.array([[0.1, 0.9], [0.7, 0.3], [0.4, 0.6], [0.8, 0.2], [0.9, 0.1]])
+    result = evaluate_gate(samples, ("ct", "frontal"), scores, ("frontal", 0.3))
+    values = {name: figure.value for name, figure in result.figures.items()}
+    assert values == {
+        "sensitivity": 1.0,
+        "specificity": pytest.approx(2 / 3),
+        "refused/artificial/noise": 1.0,
+        "refused/ct": 0.5,
+    }
+    assert result.passed == {"artificial/noise": 0, "ct": 1, "frontal": 2}
+    assert result.confusion["frontal"] == {"ct": 1, "frontal": 1}
+    # Wilson's interval for 2 of 2: z^2 = 3.84, so from 2 / (2 + 3.84) to 1.
+    assert result.figures["sensitivity"].low == pytest.approx(2 / (2 + 1.96**2), abs=1e-3)
+    assert result.figures["sensitivity"].high == pytest.approx(1.0)
+    with pytest.raises(DatasetError, match="and others"):
+        evaluate_gate(samples[:2], ("ct", "frontal"), scores[:2], ("frontal", 0.3))

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -96,3 +97,14 @@ def test_the_runtime_applies_what_trained_the_model(chest, monkeypatch):
     assert np.array_equal(
         handed[1][0], screener.bundle.classifier.preprocessing.apply(read(chest).pixels)
     )
+
+
+def test_large_pictures_shrink_like_small_ones():
+    """Halving first gives area averages, to within the rounding of each step."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (12, 12), np.uint8)
+    large = cv2.resize(coarse, (1536, 1536), interpolation=cv2.INTER_LINEAR)
+    preprocessing = Preprocessing(size=96, fit="stretch", equalisation="none")
+    expected = cv2.resize(large, (96, 96), interpolation=cv2.INTER_AREA)
+    found = preprocessing.apply(large)[:, :, 0]
+    assert np.abs(found.astype(int) - expected).max() <= 2

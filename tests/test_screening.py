@@ -12,7 +12,8 @@ from xrayedge.screening import MIN_SIDE
 
 CONTRACT = [
     "source", "status", "reason", "label", "certain", "probabilities", "frontal_score", "model",
-    "version", "precision", "engine", "operating_point", "timings_ms",
+    "version", "precision", "engine", "operating_point", "timings_ms", "tags", "warnings",
+    "corrections",
 ]  # fmt: skip
 
 
@@ -55,10 +56,64 @@ def test_a_leg_and_an_mr_are_rejected(screener, leg, shoulder_mr):
         assert screening.timings_ms["classify"] is None
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
-def test_a_chest_that_is_not_upright_is_rejected(screener, chest, turns):
-    screening = screener.screen(np.rot90(read(chest).pixels, turns))
+def as_it_lies(pixels, turns, inverted):
+    """A picture turned counter-clockwise, and inverted."""
+    return np.rot90(255 - pixels if inverted else pixels, turns)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_chest_that_is_turned_or_inverted_has_a_reason_of_its_own(
+    screener, chest, turns, inverted
+):
+    screening = screener.screen(as_it_lies(read(chest).pixels, turns, inverted))
+    if not turns and not inverted:
+        assert screening.status == "screened"
+        return
+    assert screening.status == "rejected"
+    assert screening.reason == ("turned" if turns else "inverted")
+    assert ("inverted" in screening.detail) == inverted
+    assert (f"turned by {360 - 90 * turns} degrees clockwise" in screening.detail) == bool(turns)
+    assert screening.probabilities is None
+
+
+@pytest.mark.parametrize(("turns", "inverted"), [(1, False), (2, False), (0, True), (3, True)])
+def test_auto_orient_screens_the_upright_picture(chest, turns, inverted):
+    screener = Screener(auto_orient=True)
+    upright = screener.screen(chest)
+    assert upright.corrections == ()
+    found = screener.screen(as_it_lies(read(chest).pixels, turns, inverted))
+    assert found.status == "screened"
+    expected = ["inverted"] * inverted + [f"turned-{360 - 90 * turns}"] * bool(turns)
+    assert list(found.corrections) == expected
+    assert found.probabilities == upright.probabilities
+
+
+def test_what_a_file_says_is_reported_and_a_contradiction_warned_of(screener, chest, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    screening = screener.screen(chest)
+    assert screening.to_dict()["tags"] == {
+        "modality": "CR", "body_part": "CHEST", "view_position": "PA",
+    }  # fmt: skip
+    assert screening.warnings == ()
+    lying = pydicom.dcmread(chest)
+    lying.Modality, lying.BodyPartExamined, lying.ViewPosition = "CT", "KNEE", "LL"
+    lying.save_as(tmp_path / "lying.dcm")
+    screening = screener.screen(tmp_path / "lying.dcm")
+    assert screening.status == "screened"  # the picture is what it was
+    assert screening.warnings == (
+        "modality-not-radiography", "body-part-not-chest", "view-not-frontal",
+    )  # fmt: skip
+
+
+def test_tags_do_not_make_a_leg_a_chest(screener, leg, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    lying = pydicom.dcmread(leg)
+    lying.BodyPartExamined, lying.ViewPosition = "CHEST", "PA"
+    lying.save_as(tmp_path / "lying.dcm")
+    screening = screener.screen(tmp_path / "lying.dcm")
     assert (screening.status, screening.reason) == ("rejected", "not-frontal")
+    assert screening.warnings == ("tags-say-frontal-chest",)
 
 
 def test_a_tiny_picture_is_rejected(screener):

@@ -103,6 +103,21 @@ def test_turned_copies_stay_with_their_patient(tmp_path):
     assert all(sides[sample.path] == sample.split for sample in turned)
 
 
+def test_inverted_copies_and_drawn_pictures_join_them(tmp_path):
+    dataset = data.load_dataset(manifest(tmp_path, rows_of(patients=8)), turned_of="well")
+    inverted = [sample for sample in dataset.samples if sample.label == "inverted"]
+    assert len(inverted) == 16
+    assert all(sample.inverted for sample in inverted)
+    drawn = [sample for sample in dataset.samples if sample.label == "artificial"]
+    assert {sample.split for sample in drawn} == {"train", "val", "test"}
+    assert len({sample.drawn for sample in drawn}) == len(drawn)  # no seed on two sides
+    batches = pytest.importorskip("xrayedge.training.batches")
+    original = next(s for s in dataset.samples if s.path == inverted[0].path)
+    expected = np.rot90(255 - batches.read_sample(original), inverted[0].quarter_turns)
+    assert np.array_equal(batches.read_sample(inverted[0]), expected)
+    assert np.array_equal(batches.read_sample(drawn[0]), batches.read_sample(drawn[0]))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,13 +1,18 @@
-"""Files and folders named on a command line, as a list of pictures and places to write to."""
+"""Many pictures: files and folders as a list, and their screenings in its order."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from .imaging import PICTURE_SUFFIXES
+from .screening import Screening
+
+_AHEAD = 2  # pictures in work at once: one is decoded while another is classified
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,46 @@ def find_pictures(paths: Iterable[Path]) -> Found:
     return Found(tuple(pictures), skipped)
 
 
-def heatmap_names(pictures: Iterable[Path]) -> list[str]:
-    """A PNG's name for each picture: the picture's own, numbered where two have the same."""
+def unique_names(pictures: Iterable[Path]) -> list[str]:
+    """A name for what is written for each picture: its own, numbered where two have the same."""
     taken: set[str] = set()
     names = []
     for picture in pictures:
-        name, number = f"{picture.name}.png", 1
+        name, number = picture.name, 1
         while name in taken:
             number += 1
-            name = f"{picture.name}-{number}.png"
+            name = f"{picture.name}-{number}"
         taken.add(name)
         names.append(name)
     return names
+
+
+def screen_in_order(
+    screen: Callable[[Path], Screening], pictures: Iterable[Path], *, parallel: bool
+) -> Iterator[Screening]:
+    """Screen one picture after another, in order.
+
+    Parameters
+    ----------
+    screen
+        `Screener.screen`, or a function around it.
+    pictures
+        Files.
+    parallel
+        Whether one picture is read while the one before is classified.
+    """
+    if not parallel:
+        yield from map(screen, pictures)
+        return
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        running: deque[Future[Screening]] = deque()
+        try:
+            for picture in pictures:
+                running.append(pool.submit(screen, picture))
+                if len(running) > _AHEAD:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()

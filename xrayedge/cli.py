@@ -4,34 +4,49 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import tempfile
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 import cv2
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from .batch import find_pictures, heatmap_names
+from . import dicom_out
+from .batch import find_pictures, screen_in_order, unique_names
 from .bundle import ModelBundle, ModelFormat, Precision, shipped_bundles
 from .engines import EngineName
-from .errors import XrayEdgeError
+from .errors import ResultsError, XrayEdgeError
 from .files import write_atomically
+from .imaging import Limits
+from .results import ResultsFile
 from .screening import Screener, Screening
 
 if TYPE_CHECKING:
+    from .bench.tables import TextTable
     from .doctor import Diagnosis
-    from .training.evaluation import Evaluation
+    from .training.evaluation import Evaluation, GateEvaluation
 
 _NOT_ALL_SCREENED = 1
 _NOT_ALL_WRITTEN = 1
 _NOT_FIT = 1
 _USAGE_ERROR = 2
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
-_results = Console(highlight=False, soft_wrap=True)
-_messages = Console(stderr=True, highlight=False, soft_wrap=True)
+# Markup off: a file's name may hold brackets.
+_results = Console(highlight=False, soft_wrap=True, markup=False)
+_wide_results = Console(highlight=False, width=1000)
+_messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
@@ -41,7 +56,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except XrayEdgeError as error:
-            _messages.print(f"xrayedge: {error}")
+            _messages.print(f"xrayedge: {_printable(str(error))}")
             ctx.exit(_USAGE_ERROR)
 
 
@@ -77,6 +92,12 @@ _engine = click.option(
 )
 
 
+def _folder(name: str, help_text: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        name, type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help=help_text
+    )
+
+
 @click.group(cls=_Group)
 @click.version_option(package_name="xrayedge")
 def main() -> None:
@@ -97,11 +118,19 @@ def main() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per picture and line.")
 @click.option(
-    "--heatmap",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Write an overlay PNG for each screened picture into this folder.",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the results to this .csv or .jsonl file; go on with it if it is there.",
 )
+@_folder("--heatmap", "Write an overlay PNG for each screened picture into this folder.")
+@_folder("--dicom-sr", "Write a DICOM structured report for each screened DICOM file here.")
+@_folder("--dicom-sc", "Write the overlay as DICOM Secondary Capture for each of them here.")
+@click.option(
+    "--auto-orient", is_flag=True, help="Put turned and inverted pictures right and screen them."
+)
+@click.option("--max-pixels", type=click.IntRange(min=1), default=Limits().max_pixels)
+@click.option("--max-bytes", type=click.IntRange(min=1), default=Limits().max_bytes)
 @click.pass_context
 def screen(
     ctx: click.Context,
@@ -112,7 +141,13 @@ def screen(
     threads: int,
     operating_point: str,
     as_json: bool,
+    output: Path | None,
     heatmap: Path | None,
+    dicom_sr: Path | None,
+    dicom_sc: Path | None,
+    auto_orient: bool,
+    max_pixels: int,
+    max_bytes: int,
 ) -> None:
     """Screen pictures: files, and folders with all that is in them.
 
@@ -121,38 +156,109 @@ def screen(
     found = find_pictures(paths)
     if found.skipped:
         _messages.print(f"{found.skipped} files in folders are not pictures by name: left out")
+    if dicom_sr or dicom_sc:
+        dicom_out.require()
     screener = Screener(
         model,
         precision=precision,
         engine=engine,
         threads=threads,
         operating_point=operating_point,
+        limits=Limits(max_bytes=max_bytes, max_pixels=max_pixels),
+        auto_orient=auto_orient,
     )
-    all_screened = bool(found.pictures)
-    for path, name in zip(found.pictures, heatmap_names(found.pictures), strict=True):
-        screening = screener.screen(path, heatmap=heatmap is not None)
-        all_screened = all_screened and screening.status == "screened"
-        if heatmap is not None and screening.heatmap is not None:
-            _, png = cv2.imencode(".png", screening.heatmap)
-            write_atomically(heatmap / name, png.tobytes())
-        if as_json:
-            click.echo(json.dumps(screening.to_dict()))
-        else:
-            _results.print(_line(screening))
+    names = dict(zip(found.pictures, unique_names(found.pictures), strict=True))
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        results = stack.enter_context(ResultsFile(output, screener)) if output else None
+        pending = []
+        for path in found.pictures:
+            status = results.status(str(path)) if results else None
+            if status is None:
+                pending.append(path)
+            else:
+                counts[status] += 1
+        if len(pending) < len(found.pictures):
+            _messages.print(
+                f"{len(found.pictures) - len(pending)} pictures are in {output} already"
+            )
+        bar = stack.enter_context(_progress(len(pending)))
+        task = bar.add_task("screening", total=len(pending))
+        screenings = screen_in_order(
+            partial(screener.screen, heatmap=bool(heatmap or dicom_sc)),
+            pending,
+            parallel=threads > 1,
+        )
+        for path, screening in zip(pending, screenings, strict=True):
+            if screening.status == "screened":
+                _write_extras(screening, path, names[path], heatmap, dicom_sr, dicom_sc)
+            if results:
+                results.write(screening)
+            if as_json:
+                click.echo(json.dumps(screening.to_dict()))
+            elif not results:
+                _results.print(_line(screening))
+            counts[screening.status] += 1
+            bar.advance(task)
+    if len(found.pictures) > 1:
+        _messages.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
     if not found.pictures:
         _messages.print("xrayedge: no picture found in the folders given")
-    ctx.exit(0 if all_screened else _NOT_ALL_SCREENED)
+    ctx.exit(0 if set(counts) == {"screened"} else _NOT_ALL_SCREENED)
+
+
+def _progress(pictures: int) -> Progress:
+    """A bar on stderr where that is a terminal and there is more than one picture."""
+    return Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=_messages,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=pictures < 2 or not _messages.is_terminal,
+    )
+
+
+def _write_extras(
+    screening: Screening,
+    source: Path,
+    name: str,
+    heatmap: Path | None,
+    dicom_sr: Path | None,
+    dicom_sc: Path | None,
+) -> None:
+    if heatmap is not None and screening.heatmap is not None:
+        _, png = cv2.imencode(".png", screening.heatmap)
+        write_atomically(heatmap / f"{name}.png", png.tobytes())
+    try:
+        if dicom_sr is not None:
+            report = dicom_out.structured_report(screening, source)
+            write_atomically(dicom_sr / f"{name}.sr.dcm", report)
+        if dicom_sc is not None:
+            capture = dicom_out.secondary_capture(screening, source)
+            write_atomically(dicom_sc / f"{name}.sc.dcm", capture)
+    except ResultsError as error:
+        _messages.print(f"xrayedge: {_printable(str(error))}")
 
 
 def _line(screening: Screening) -> str:
     if screening.probabilities is None:
-        return f"{screening.status:<8}  {screening.reason}: {screening.detail}"
-    scores = "  ".join(f"{name} {score:.3f}" for name, score in screening.probabilities.items())
-    label = screening.label if screening.certain else f"uncertain, rather {screening.label}"
-    return (
-        f"{screening.status:<8}  {screening.source}: {label}  ({scores}; "
-        f"frontal {screening.frontal_score:.3f}; {screening.timings_ms['total']:.0f} ms)"
-    )
+        line = f"{screening.status:<8}  {screening.reason}: {screening.detail}"
+    else:
+        scores = "  ".join(f"{name} {score:.3f}" for name, score in screening.probabilities.items())
+        label = screening.label if screening.certain else f"uncertain, rather {screening.label}"
+        line = (
+            f"{screening.status:<8}  {screening.source}: {label}  ({scores}; "
+            f"frontal {screening.frontal_score:.3f}; {screening.timings_ms['total']:.0f} ms)"
+        )
+    for title, notes in (("corrected", screening.corrections), ("warning", screening.warnings)):
+        line += f"  [{title}: {', '.join(notes)}]" if notes else ""
+    return _printable(line)
+
+
+def _printable(text: str) -> str:
+    """A file's name may hold line feeds, terminal commands, or bytes that are no text."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 @main.command()
@@ -178,6 +284,154 @@ def models(bundles: tuple[str, ...]) -> None:
                 "" if variant.meets_floor else "under the floor",
             )
     _results.print(table)
+
+
+def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str) -> list[int]:
+    counts = [int(part) if part.strip().isdigit() else 0 for part in value.split(",")]
+    if min(counts) < 1:
+        raise click.BadParameter(f"{value!r} is not numbers of threads such as 1,2,4")
+    return list(dict.fromkeys(counts))
+
+
+def _print_table(table: TextTable) -> None:
+    """In its natural width, however narrow the terminal: no cell is cut off."""
+    drawn = Table(*table.headings)
+    for row in table.rows:
+        drawn.add_row(*row)
+    _wide_results.print(drawn)
+
+
+@main.command()
+@click.option(
+    "--model", "models", multiple=True, help="A bundle, shipped or a folder. Default: all shipped."
+)
+@click.option("--precision", "precisions", type=click.Choice(get_args(Precision)), multiple=True)
+@click.option("--engine", "engines", type=click.Choice(get_args(EngineName)), multiple=True)
+@click.option("--threads", default="1", show_default=True, callback=_thread_counts, metavar="N,N")
+@click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
+@click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True)
+@click.option("--data", type=click.Path(path_type=Path), help="Labelled pictures: adds accuracy.")
+@_where
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0.0, 1.0),
+    help="Exit status 1 if a file gives float32's label on a smaller share of DATA.",
+)
+@click.option("--stage", is_flag=True, help="Also time each stage, from file to heatmap.")
+@click.option(
+    "--picture",
+    "pictures",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Time the stages of this file. Default: a DICOM and a JPEG in two sizes.",
+)
+@click.option("--json", "form", flag_value="json", help="Print one JSON object.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
+@click.option("--csv", "form", flag_value="csv", help="Print the rows as CSV.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw latency against accuracy (PNG, SVG or PDF); wants DATA.",
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="OLD NEW",
+    help="Measure nothing; compare two reports saved with --json.",
+)
+@click.pass_context
+def bench(
+    ctx: click.Context,
+    models: tuple[str, ...],
+    precisions: tuple[Precision, ...],
+    engines: tuple[EngineName, ...],
+    threads: list[int],
+    rounds: int,
+    warmup: int,
+    data: Path | None,
+    where: list[tuple[str, str]],
+    min_agreement: float | None,
+    stage: bool,
+    pictures: tuple[Path, ...],
+    form: str | None,
+    plot: Path | None,
+    compare: tuple[Path, Path] | None,
+) -> None:
+    """Measure every file of a model in every engine: time, memory and, with DATA, accuracy.
+
+    Exit status: 0 all measured, 1 some not or under --min-agreement, 2 wrong usage, 130 Ctrl-C.
+    """
+    from .bench import accuracy, cases, figure, stages, tables
+    from .bench.benchmark import benchmark
+
+    if compare is not None:
+        _compare(*compare)
+        return
+    if data is None and (min_agreement is not None or plot is not None or where):
+        raise click.UsageError("--min-agreement, --plot and --where need --data")
+    if plot is not None:
+        figure.check_matplotlib()
+    bundles, damaged = cases.load_bundles(models or shipped_bundles())
+    if not bundles:
+        raise damaged[0]
+    for error in damaged:
+        _messages.print(f"xrayedge: left out: {error}")
+    chosen = cases.choose_cases(bundles, precisions=precisions, engines=engines, threads=threads)
+    samples = () if data is None else accuracy.load_samples(data, where)
+    with (
+        tempfile.TemporaryDirectory(prefix="xrayedge-bench-") as folder,
+        Progress(console=_messages, transient=True) as bar,
+    ):
+        if stage and not pictures:
+            pictures = stages.realistic_pictures(Path(folder))
+        task = bar.add_task("")
+
+        def show(done: int, total: int, title: str) -> None:
+            bar.update(task, completed=done, total=total, description=title)
+
+        report = benchmark(
+            bundles,
+            chosen,
+            rounds=rounds,
+            warmup=warmup,
+            samples=samples,
+            pictures=pictures,
+            progress=show,
+        )
+    if form == "json":
+        click.echo(report.to_json(), nl=False)
+    elif form == "markdown":
+        click.echo(tables.to_markdown(report), nl=False)
+    elif form == "csv":
+        click.echo(tables.to_csv(report), nl=False)
+    else:
+        _print_table(tables.machine_table(report))
+        _print_table(tables.rows_table(report))
+        if report.stages:
+            _print_table(tables.stages_table(report))
+        for note in tables.notes(report):
+            _results.print(note)
+    if report.interrupted:
+        ctx.exit(_INTERRUPTED)
+    if plot is not None:
+        write_atomically(plot, figure.latency_accuracy_figure(report, plot.suffix.lstrip(".")))
+    under = [] if min_agreement is None else report.under(min_agreement)
+    for row in under:
+        _messages.print(f"xrayedge: under --min-agreement {min_agreement}: {row.title}")
+    if under or damaged or report.errors:
+        ctx.exit(1)
+
+
+def _compare(old: Path, new: Path) -> None:
+    from .bench.compare import changes, changes_table, differences
+    from .bench.report import Report
+
+    reports = Report.read(old), Report.read(new)
+    _print_table(changes_table(changes(*reports)))
+    for line in differences(*reports):
+        _results.print(line)
 
 
 def _quiet_tensorflow() -> None:
@@ -262,7 +516,7 @@ def train(
                 dataset, recipe, out, data_name=data_name, weights=weights, progress=announce
             )
         }
-        _results.print(_parts_table("source, by a model that never saw it", evaluations))
+        _wide_results.print(_parts_table("source, by a model that never saw it", evaluations))
         return
     from .training.train import train as run_training
 
@@ -293,7 +547,7 @@ def train(
     help="Write figures, JSON and an HTML page into this folder.",
 )
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also each value of a column apart.")
-@click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check.")
+@click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check, by kind.")
 @_precision
 @_engine
 @_where
@@ -316,17 +570,26 @@ def evaluate(
     from .training.data import load_dataset
     from .training.run import RECORD
 
-    samples = load_dataset(data, where, complete=False).samples
     if (Path(model) / RECORD).is_file():
         scoring = evaluation.ScoringModel.from_run(Path(model))
     else:
         scoring = evaluation.ScoringModel.from_bundle(model, precision, engine, frontal=frontal)
-    evaluation.check_labels(samples, scoring.classes)
+    turned_of = scoring.gate[0] if scoring.gate else None
+    samples = load_dataset(data, where, complete=False, turned_of=turned_of).samples
+    if not scoring.gate:
+        evaluation.check_labels(samples, scoring.classes)
     judgements = [
         scoring.judge(scoring.inputs(sample))
         for sample in track(samples, "scoring", console=_messages, transient=True)
     ]
     scores = np.stack([scores for scores, _ in judgements])
+    if scoring.gate:
+        gate = evaluation.evaluate_gate(samples, scoring.classes, scores, scoring.gate)
+        if out is not None:
+            content = json.dumps(gate.to_dict(), indent=2) + "\n"
+            write_atomically(out / "report.json", content.encode())
+        _print_evaluation(gate, scoring.classes, passed=gate.passed)
+        return
     result = evaluation.evaluate(samples, scoring.classes, scores)
     parts = {
         column: evaluation.evaluate_by(column, samples, scoring.classes, scores) for column in by
@@ -338,17 +601,26 @@ def evaluate(
         judged = Judged(samples, scoring.classes, scoring.preprocessing, scores, maps)
         filters = "".join(f", {column}={value}" for column, value in where)
         write_report(out, f"{Path(model).name} on {data.name}{filters}", judged, result, parts)
-    _results.print(f"{result.pictures} pictures of {result.patients} patients")
+    _print_evaluation(result, scoring.classes)
+    for column, evaluations in parts.items():
+        _wide_results.print(_parts_table(column, evaluations))
+
+
+def _print_evaluation(
+    result: Evaluation | GateEvaluation,
+    classes: tuple[str, ...],
+    passed: dict[str, int] | None = None,
+) -> None:
     figures = Table("figure", "value", "95 % interval")
     for name, figure in result.figures.items():
         figures.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
+    _results.print(f"{result.pictures} pictures of {result.patients} patients")
     _results.print(figures)
-    confusion = Table("true \\ predicted", *scoring.classes)
+    confusion = Table("true \\ predicted", *classes, *(["passed"] if passed else []))
     for true, row in result.confusion.items():
-        confusion.add_row(true, *map(str, row.values()))
-    _results.print(confusion)
-    for column, evaluations in parts.items():
-        _results.print(_parts_table(column, evaluations))
+        counts = [*row.values(), *([passed[true]] if passed else [])]
+        confusion.add_row(true, *map(str, counts))
+    _wide_results.print(confusion)
 
 
 def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> Table:

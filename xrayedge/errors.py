@@ -6,6 +6,8 @@ XrayEdgeError
 │   └── TooLargeError     over the limits on file size or pixel count
 ├── BundleError           a model bundle is missing, altered or of an unknown format
 ├── EngineError           an inference engine is missing or can't run a model file
+├── BenchmarkError        something can't be measured, or a saved report can't be read
+├── ResultsError          results can't be written where they were asked for
 └── WorkstationError      training, evaluation or conversion
     ├── DatasetError      the labelled pictures can't be used as they are
     ├── RunError          a training run is missing, unfinished or made by another recipe
@@ -53,6 +55,14 @@ class BundleError(XrayEdgeError):
 
 class EngineError(XrayEdgeError):
     """An inference engine that is missing or can't run a model file."""
+
+
+class BenchmarkError(XrayEdgeError):
+    """Something that can't be measured, or a saved report that can't be read."""
+
+
+class ResultsError(XrayEdgeError):
+    """Results that can't be written where they were asked for."""
 
 
 class WorkstationError(XrayEdgeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,44 @@ from numpy.typing import NDArray
 from .bundle import FrontalGate, ModelBundle
 from .classifier import Classifier
 from .engines import EngineName
+from .imaging import AcquisitionTags
+
+#: Modality, body part and view position that a frontal chest radiograph may carry (PS3.3
+#: C.7.3.1.1.1, PS3.16 annex L, PS3.3 C.8.11.1); SC and OT say nothing of how it was taken.
+_MODALITIES = {"CR", "DX", "RG", "RF", "SC", "OT"}
+_BODY_PARTS = ("CHEST", "THORAX", "LUNG", "RIB")
+_VIEWS = ("AP", "PA")
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What makes a picture upright with bones bright.
+
+    Parameters
+    ----------
+    quarter_turns
+        Counter-clockwise turns of 90 degrees.
+    invert
+        Whether dark and bright change places.
+    """
+
+    quarter_turns: int
+    invert: bool
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The corrected picture, ``uint8``; height and width may change places."""
+        pixels = 255 - pixels if self.invert else pixels
+        return np.ascontiguousarray(np.rot90(pixels, self.quarter_turns))
+
+    def names(self) -> tuple[str, ...]:
+        """The same for a result: ``inverted``, ``turned-90``, ``turned-180``, ``turned-270``."""
+        names = ["inverted"] if self.invert else []
+        return (*names, *([f"turned-{90 * self.quarter_turns}"] if self.quarter_turns else []))
+
+
+_CORRECTIONS = tuple(
+    Correction(turns, invert) for invert, turns in product((False, True), range(4))
+)[1:]
 
 
 @dataclass(frozen=True)
@@ -38,6 +77,43 @@ class FrontalCheck:
         scores, _ = self.classifier.classify(self.classifier.preprocess(pixels))
         return scores[self.gate.label]
 
+    def correction(self, pixels: NDArray[np.uint8]) -> tuple[Correction, float] | None:
+        """What makes a refused ``uint8 [H, W]`` pass, and its score then; `None`: nothing does."""
+        # Turning commutes with making a square, so the small input is turned and not the picture.
+        upright = {
+            invert: self.classifier.preprocess(255 - pixels if invert else pixels)
+            for invert in (False, True)
+        }
+        scores = {}
+        for correction in _CORRECTIONS:
+            turned = np.rot90(upright[correction.invert], correction.quarter_turns, axes=(1, 2))
+            found, _ = self.classifier.classify(np.ascontiguousarray(turned))
+            scores[correction] = found[self.gate.label]
+        best = max(scores, key=lambda correction: scores[correction])
+        return (best, scores[best]) if self.passes(scores[best]) else None
+
     def passes(self, score: float) -> bool:
         """Whether a picture of this score may be screened."""
         return score >= self.gate.threshold
+
+
+def contradictions(tags: AcquisitionTags | None, *, passed: bool) -> tuple[str, ...]:
+    """Where a DICOM file's tags say other than the check; the check stands.
+
+    Returns
+    -------
+    Of a picture that passed, ``modality-not-radiography``, ``body-part-not-chest`` and
+    ``view-not-frontal``; of one that did not, ``tags-say-frontal-chest``. Missing tags say nothing.
+    """
+    if tags is None:
+        return ()
+    chest = tags.body_part is not None and tags.body_part.startswith(_BODY_PARTS)
+    frontal = tags.view_position is not None and tags.view_position.startswith(_VIEWS)
+    if not passed:
+        return ("tags-say-frontal-chest",) if chest and frontal else ()
+    found = {
+        "modality-not-radiography": tags.modality is not None and tags.modality not in _MODALITIES,
+        "body-part-not-chest": tags.body_part is not None and not chest,
+        "view-not-frontal": tags.view_position is not None and not frontal,
+    }
+    return tuple(name for name, holds in found.items() if holds)

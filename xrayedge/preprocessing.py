@@ -13,6 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+#: Times the size wanted, from which on halving first changes no grey value by more than rounding.
+_HALVE_FROM = 8
+
 Fit = Literal["stretch", "pad", "crop"]
 Equalisation = Literal["none", "global", "clahe"]
 
@@ -138,8 +141,17 @@ def _central_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Area averaging where the picture shrinks (no aliasing), bilinear where it grows."""
+    """Area averaging where the picture shrinks (no aliasing), bilinear where it grows.
+
+    Large pictures are halved first, which OpenCV does many times faster than any other ratio.
+    """
     height, width = pixels.shape
+    while width >= _HALVE_FROM * size[0] and height >= _HALVE_FROM * size[1]:
+        width, height = width // 2, height // 2
+        even = pixels[: 2 * height, : 2 * width]
+        pixels = np.asarray(
+            cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8
+        )
     shrinks = size[0] <= width and size[1] <= height
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), dtype=np.uint8)

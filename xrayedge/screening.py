@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +16,9 @@ from .bundle import ModelBundle, Precision
 from .classifier import Classifier
 from .engines import EngineName, preferred_engine
 from .errors import PictureError
-from .frontal import FrontalCheck
+from .frontal import Correction, FrontalCheck, contradictions
 from .heatmap import overlay
-from .imaging import Limits, Source, read
+from .imaging import AcquisitionTags, Limits, Source, read
 from .scores import decide
 
 Status = Literal["screened", "rejected", "failed"]
@@ -40,7 +40,8 @@ class Screening:
     status
         ``screened``; ``rejected``, a picture that must not be screened; or ``failed``.
     reason
-        Why not screened, for a program: ``not-frontal``, ``too-small``, ``unreadable``, ...
+        Why not screened, for a program: ``not-frontal``, ``turned``, ``inverted``,
+        ``too-small``, ``unreadable``, ...
     detail
         The same in a sentence, for a person.
     label
@@ -57,6 +58,13 @@ class Screening:
     timings_ms
         Milliseconds for ``read``, ``frontal``, ``preprocess``, ``classify`` and ``total``;
         ``None`` for a stage that was not reached.
+    tags
+        What a DICOM file says about modality, body part and view.
+    warnings
+        Where that contradicts the frontal check; see `frontal.contradictions`.
+    corrections
+        What was done to the picture before it was screened, where that was asked for:
+        ``inverted``, ``turned-90``, ``turned-180``, ``turned-270`` (degrees counter-clockwise).
     activation_map
         ``float32 [h, w, classes]``, logits at each place.
     heatmap
@@ -77,6 +85,9 @@ class Screening:
     engine: EngineName
     operating_point: str
     timings_ms: dict[str, float | None]
+    tags: AcquisitionTags | None = None
+    warnings: tuple[str, ...] = ()
+    corrections: tuple[str, ...] = ()
     activation_map: NDArray[np.float32] | None = field(default=None, repr=False)
     heatmap: NDArray[np.uint8] | None = field(default=None, repr=False)
 
@@ -96,13 +107,19 @@ class Screening:
             "engine": self.engine,
             "operating_point": self.operating_point,
             "timings_ms": self.timings_ms,
+            "tags": asdict(self.tags) if self.tags else None,
+            "warnings": list(self.warnings),
+            "corrections": list(self.corrections),
         }
 
 
 class Screener:
     """Screens chest radiographs with one model.
 
-    May be shared by threads: an engine that can't run twice at once makes the second wait.
+    May be shared by threads, and gives each the result that it would get alone. A LiteRT
+    interpreter serves one thread at a time, so its calls wait for each other while the rest of a
+    screening goes on; an ONNX Runtime session runs calls at once. Where cores are idle, a screener
+    for each thread makes LiteRT use them, for a model's memory each (``benchmarks/soak.py``).
 
     Parameters
     ----------
@@ -118,6 +135,8 @@ class Screener:
         ``balanced``, or ``sensitive``: finds more COVID-19 and raises more false alarms.
     limits
         Largest file and picture accepted.
+    auto_orient
+        Whether a picture that lies turned or is inverted is put right and screened, not refused.
 
     Raises
     ------
@@ -136,12 +155,15 @@ class Screener:
         threads: int = 1,
         operating_point: str = "balanced",
         limits: Limits | None = None,
+        auto_orient: bool = False,
     ) -> None:
         self.bundle = ModelBundle.load(model)
         self.precision = precision
         self.engine = engine or preferred_engine()
+        self.operating_point = operating_point
         self._point = self.bundle.classifier.operating_point(operating_point)
         self._limits = limits or Limits()
+        self._auto_orient = auto_orient
         self._frontal = FrontalCheck.open(self.bundle, self.engine, threads)
         self._classifier = Classifier.open(
             self.bundle, self.bundle.classifier, precision, self.engine, threads
@@ -158,29 +180,61 @@ class Screener:
             Whether to draw the overlay.
         """
         clock = _Clock()
-        name = _name(source)
+        result = Screening(
+            source=_name(source),
+            status="failed",
+            reason=None,
+            detail=None,
+            label=None,
+            certain=None,
+            probabilities=None,
+            frontal_score=None,
+            model=self.bundle.name,
+            version=self.bundle.version,
+            precision=self.precision,
+            engine=self.engine,
+            operating_point=self.operating_point,
+            timings_ms={},
+        )
+        return replace(self._screen(source, heatmap, clock, result), timings_ms=clock.timings())
+
+    def _screen(self, source: Source, heatmap: bool, clock: _Clock, result: Screening) -> Screening:
         try:
             with clock.stage("read"):
-                pixels = read(source, self._limits).pixels
+                picture = read(source, self._limits)
         except PictureError as error:
-            return self._result(name, "failed", clock, reason=error.reason, detail=str(error))
+            return replace(result, reason=error.reason, detail=str(error))
+        pixels = picture.pixels
+        result = replace(result, status="rejected", tags=picture.tags)
         if min(pixels.shape) < MIN_SIDE:
             detail = (
-                f"{name}: {pixels.shape[1]} x {pixels.shape[0]} pixels; "
+                f"{result.source}: {pixels.shape[1]} x {pixels.shape[0]} pixels; "
                 f"the shorter side must have at least {MIN_SIDE}"
             )
-            return self._result(name, "rejected", clock, reason="too-small", detail=detail)
+            return replace(result, reason="too-small", detail=detail)
         with clock.stage("frontal"):
-            frontal_score = self._frontal.score(pixels)
-        if not self._frontal.passes(frontal_score):
-            return self._result(
-                name,
-                "rejected",
-                clock,
+            score = self._frontal.score(pixels)
+            passed = self._frontal.passes(score)
+            found = None if passed else self._frontal.correction(pixels)
+        result = replace(result, frontal_score=score)
+        if not passed and found is None:
+            return replace(
+                result,
                 reason="not-frontal",
-                detail=f"{name}: not an upright frontal chest radiograph",
-                frontal_score=frontal_score,
+                detail=f"{result.source}: not an upright frontal chest radiograph",
+                warnings=contradictions(picture.tags, passed=False),
             )
+        if found is not None:
+            correction, score = found
+            if not self._auto_orient:
+                return replace(
+                    result,
+                    reason="turned" if correction.quarter_turns else "inverted",
+                    detail=f"{result.source}: {_as_it_lies(correction)}; export it upright with "
+                    "bones bright, or ask for auto-orient",
+                )
+            pixels = correction.apply(pixels)
+            result = replace(result, frontal_score=score, corrections=correction.names())
         with clock.stage("preprocess"):
             inputs = self._classifier.preprocess(pixels)
         with clock.stage("classify"):
@@ -190,51 +244,25 @@ class Screener:
         if heatmap:
             preprocessing = self.bundle.classifier.preprocessing
             drawn = overlay(pixels, activation_map, preprocessing, probabilities, label)
-        return self._result(
-            name,
-            "screened",
-            clock,
+        return replace(
+            result,
+            status="screened",
             label=label,
             certain=certain,
             probabilities=probabilities,
-            frontal_score=frontal_score,
+            warnings=contradictions(picture.tags, passed=True),
             activation_map=activation_map,
             heatmap=drawn,
         )
 
-    def _result(
-        self,
-        source: str,
-        status: Status,
-        clock: _Clock,
-        *,
-        reason: str | None = None,
-        detail: str | None = None,
-        label: str | None = None,
-        certain: bool | None = None,
-        probabilities: dict[str, float] | None = None,
-        frontal_score: float | None = None,
-        activation_map: NDArray[np.float32] | None = None,
-        heatmap: NDArray[np.uint8] | None = None,
-    ) -> Screening:
-        return Screening(
-            source=source,
-            status=status,
-            reason=reason,
-            detail=detail,
-            label=label,
-            certain=certain,
-            probabilities=probabilities,
-            frontal_score=frontal_score,
-            model=self.bundle.name,
-            version=self.bundle.version,
-            precision=self.precision,
-            engine=self.engine,
-            operating_point=self._point.name,
-            timings_ms=clock.timings(),
-            activation_map=activation_map,
-            heatmap=heatmap,
-        )
+
+def _as_it_lies(correction: Correction) -> str:
+    faults = []
+    if correction.quarter_turns:
+        faults.append(f"turned by {90 * correction.quarter_turns} degrees clockwise")
+    if correction.invert:
+        faults.append("inverted, bones dark")
+    return "a frontal chest radiograph that is " + " and ".join(faults)
 
 
 class _Clock:

@@ -22,7 +22,9 @@ class Engine(Protocol):
     """
 
     @property
-    def provider(self) -> str: ...
+    def provider(self) -> str:
+        """The kernels that run it, as the engine itself reports them."""
+        ...
 
     def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the model.

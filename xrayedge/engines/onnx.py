@@ -21,7 +21,7 @@ class OnnxEngine:
         Processor threads that one `run` may use.
     provider
         ONNX Runtime's execution provider; it falls back to the processor without a word, so
-        ask the attribute ``provider`` which one it became.
+        ask the property ``provider`` which one it became.
     """
 
     def __init__(self, model: bytes, threads: int, provider: str = CPU_PROVIDER) -> None:
@@ -39,7 +39,11 @@ class OnnxEngine:
         except Exception as error:  # ONNX Runtime's own exceptions share no public base
             raise EngineError(f"ONNX Runtime can't load the model: {error}") from error
         self._input = self._session.get_inputs()[0].name
-        self.provider = str(self._session.get_providers()[0])
+
+    @property
+    def provider(self) -> str:
+        """The execution provider of most weight in the session."""
+        return str(self._session.get_providers()[0])
 
     def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.run`."""

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnreadableError
+
+_BLOCK = 1 << 22  # pixels looked up at once: indices take eight times the memory of the picture
+
+
+@dataclass(frozen=True)
+class AcquisitionTags:
+    """What a DICOM file says about how it was taken. Hearsay: the pixels decide.
+
+    Parameters
+    ----------
+    modality, body_part, view_position
+        ``Modality``, ``BodyPartExamined`` and ``ViewPosition`` where the file gives a code
+        (capitals, digits, space and underscore, up to 16; PS3.5, 6.2), else ``None``.
+    """
+
+    modality: str | None
+    body_part: str | None
+    view_position: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +39,13 @@ class Picture:
         ``uint8 [H, W]``, bones bright whatever the file's photometric interpretation.
     source
         Where it came from: the path as the caller gave it, ``<bytes>`` or ``<array>``.
+    tags
+        Of a DICOM file.
     """
 
     pixels: NDArray[np.uint8]
     source: str
+    tags: AcquisitionTags | None = None
 
 
 def to_grey(values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
@@ -38,10 +60,12 @@ def to_grey(values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
     UnreadableError
         Not ``[H, W]`` or ``[H, W, 1|3|4]``, without pixels, not numeric, or not finite.
     """
+    if values.dtype.kind not in "uifb":
+        raise UnreadableError(f"{source}: pixels of type {values.dtype} are not numbers")
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.ndim == 3 and values.shape[2] in (3, 4):
-        averaged = values[:, :, :3].mean(axis=2)
+        averaged = values[:, :, :3].mean(axis=2, dtype=np.float32)
         values = np.rint(averaged).astype(np.uint8) if values.dtype == np.uint8 else averaged
     if values.ndim != 2 or values.size == 0:
         raise UnreadableError(
@@ -49,18 +73,43 @@ def to_grey(values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
         )
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values, dtype=np.uint8)
-    if values.dtype.kind not in "uifb":
-        raise UnreadableError(f"{source}: pixels of type {values.dtype} are not numbers")
     return scale_to_bytes(values, source)
 
 
 def scale_to_bytes(values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
     """Scale numbers ``[H, W]`` linearly from their own minimum and maximum to 0 and 255."""
-    numbers = values.astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise UnreadableError(f"{source}: pixels hold NaN or infinite values; replace them first")
+    if values.dtype.kind in "ui" and values.dtype.itemsize <= 2:
+        every = every_value(values.dtype).astype(np.float64)
+        return look_up(values, scale(every, float(values.min()), float(values.max())))
+    numbers = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
     low, high = float(numbers.min()), float(numbers.max())
-    if high == low:
-        return np.zeros(numbers.shape, np.uint8)
-    scaled = np.rint((numbers - low) * (255.0 / (high - low)))
-    return np.asarray(scaled, np.uint8)
+    if not np.isfinite(high - low):
+        raise UnreadableError(f"{source}: pixels hold NaN or infinite values; replace them first")
+    return scale(numbers, low, high)
+
+
+def scale(numbers: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Scale floats, ``low`` to 0 and ``high`` to 255 and beyond to the same; overwrites them."""
+    numbers -= low
+    numbers *= 255.0 / (high - low) if high > low else 0.0
+    np.rint(numbers, out=numbers)
+    np.clip(numbers, 0.0, 255.0, out=numbers)
+    return numbers.astype(np.uint8)
+
+
+def every_value(dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """All values of an integer type of one or two bytes, in the order of their bit patterns."""
+    return np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}").view(
+        dtype.newbyteorder("=")
+    )
+
+
+def look_up(values: NDArray[np.generic], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Replace integers ``[H, W]`` by their entries in a table in the order of `every_value`."""
+    native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    patterns = native.view(f"u{values.dtype.itemsize}")
+    found = np.empty(patterns.shape, np.uint8)
+    rows = max(1, _BLOCK // patterns.shape[1])
+    for top in range(0, len(patterns), rows):
+        found[top : top + rows] = table[patterns[top : top + rows]]
+    return found

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ..imaging import read
 from ..preprocessing import Preprocessing
+from .artificial import draw
 from .augmentation import Augmentation
-from .data import Sample
+from .data import INVERTED_LABEL, TURNED_LABEL, Sample
 from .losses import targets
 from .recipe import Recipe
 
@@ -22,8 +23,10 @@ _DRAW, _AUGMENT = 1, 2  # separate streams of random numbers
 
 
 def read_sample(sample: Sample) -> NDArray[np.uint8]:
-    """The sample's grey pixels, turned as it asks."""
-    pixels = read(sample.path).pixels
+    """The sample's grey pixels, turned and inverted as it asks."""
+    pixels = draw(*sample.drawn) if sample.drawn else read(sample.path).pixels
+    if sample.inverted:
+        pixels = 255 - pixels
     return np.ascontiguousarray(np.rot90(pixels, sample.quarter_turns))
 
 
@@ -90,6 +93,10 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         self._recipe = recipe
         self._features = features
         self._weights = sampling_weights(samples, recipe.source_balance)
+        upright = {recipe.turned_label, TURNED_LABEL, INVERTED_LABEL}
+        self._any_way_up = [
+            recipe.turned_label is not None and sample.label not in upright for sample in samples
+        ]
         self._pixels: dict[int, NDArray[np.uint8]] = {}
         self._epoch = epoch
         self._draw()
@@ -130,7 +137,10 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         self, augmentation: Augmentation, index: int, rng: np.random.Generator
     ) -> NDArray[np.uint8]:
         other = int(rng.integers(len(self._samples)))
-        varied = augmentation.apply(self._read(index), self._read(other), rng)
+        pixels = self._read(index)
+        if self._any_way_up[index]:
+            pixels = _turn_or_invert(pixels, rng)
+        varied = augmentation.apply(pixels, self._read(other), rng)
         return self._recipe.preprocessing.apply(varied)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
@@ -143,3 +153,12 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
                 pixels = np.asarray(shrunk, dtype=np.uint8)
             self._pixels[index] = pixels
         return self._pixels[index]
+
+
+def _turn_or_invert(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """What is no frontal chest is none whichever way it lies: half turned, a fifth inverted."""
+    if rng.random() < 0.5:
+        pixels = np.rot90(pixels, int(rng.integers(1, 4)))
+    if rng.random() < 0.2:
+        pixels = 255 - pixels
+    return np.ascontiguousarray(pixels)

@@ -14,9 +14,14 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..imaging import PICTURE_SUFFIXES
+from .artificial import KINDS
 
 SPLITS = ("train", "val", "test")
 TURNED_LABEL = "turned"
+INVERTED_LABEL = "inverted"
+ARTIFICIAL_LABEL = "artificial"
+#: Drawn pictures of each kind of `artificial.KINDS`, per split.
+_ARTIFICIAL = {"train": 40, "val": 10, "test": 10}
 _FOLDS = 6  # one fold of six, about 17 %, becomes a missing `val`, and another a missing `test`
 
 
@@ -40,6 +45,10 @@ class Sample:
         Its line in the manifest; ``None`` in a folder.
     quarter_turns
         Counter-clockwise turns of 90 degrees to apply after reading.
+    inverted
+        Whether grey values are to be inverted after reading.
+    drawn
+        Kind and seed of a picture that has no file: see `artificial.draw`.
     columns
         The manifest's row, to evaluate groups of pictures apart; empty for a folder.
     """
@@ -51,6 +60,8 @@ class Sample:
     source: str = ""
     row: int | None = None
     quarter_turns: int = 0
+    inverted: bool = False
+    drawn: tuple[str, int] | None = None
     columns: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -69,8 +80,9 @@ class Dataset:
         """sha256 over every sample's bytes, label, split and group: names this very data set."""
         total = hashlib.sha256()
         for sample in self.samples:
-            content = hashlib.sha256(sample.path.read_bytes()).hexdigest()
+            content = sample.drawn or hashlib.sha256(sample.path.read_bytes()).hexdigest()
             row = [content, sample.label, sample.split, sample.group, sample.quarter_turns]
+            row += [sample.inverted] if sample.inverted else []
             total.update(json.dumps(row).encode())
         return total.hexdigest()
 
@@ -109,8 +121,9 @@ def load_dataset(
     with_val
         Whether a missing ``val`` is among them.
     turned_of
-        A class whose pictures also appear on their side or upside down, as a class ``turned``;
-        see `Recipe.turned_label`.
+        A class whose pictures also appear on their side or upside down, as a class ``turned``,
+        and with bones dark, as ``inverted``; drawn pictures join as ``artificial``. See
+        `Recipe.turned_label`.
 
     Raises
     ------
@@ -131,21 +144,51 @@ def load_dataset(
         samples = _complete_splits(samples, seed, with_val)
     _check(samples, data)
     if turned_of is not None:
-        samples = samples + _turned(samples, turned_of, seed)
+        samples = samples + _varied(samples, turned_of, seed) + _drawn(samples)
     return Dataset(tuple(samples), tuple(sorted({sample.label for sample in samples})))
 
 
-def _turned(samples: list[Sample], label: str, seed: int) -> list[Sample]:
-    """A copy of each picture of one class, turned at random, in its original's split and group."""
+def _varied(samples: list[Sample], label: str, seed: int) -> list[Sample]:
+    """Each picture of one class turned at random, and inverted, in its original's split and group.
+
+    Every second inverted picture is turned as well.
+    """
     rng = np.random.default_rng(seed)
+    chosen = [sample for sample in samples if sample.label == label]
+    if not chosen:
+        raise DatasetError(f"the data hold no picture labelled {label!r}")
     turned = [
         replace(sample, label=TURNED_LABEL, quarter_turns=int(rng.integers(1, 4)))
-        for sample in samples
-        if sample.label == label
+        for sample in chosen
     ]
-    if not turned:
-        raise DatasetError(f"the data hold no picture labelled {label!r}")
-    return turned
+    inverted = [
+        replace(
+            sample,
+            label=INVERTED_LABEL,
+            inverted=True,
+            quarter_turns=int(rng.choice([0, 0, 0, 1, 2, 3])),
+        )
+        for sample in chosen
+    ]
+    return turned + inverted
+
+
+def _drawn(samples: list[Sample]) -> list[Sample]:
+    """Artificial pictures for each split that there is."""
+    splits = [split for split in SPLITS if any(sample.split == split for sample in samples)]
+    return [
+        Sample(
+            path=Path(f"{kind}-{split}-{number}"),
+            label=ARTIFICIAL_LABEL,
+            split=split,
+            group=f"{kind}-{split}-{number}",
+            source=kind,
+            drawn=(kind, 1000 * SPLITS.index(split) + number),
+        )
+        for split in splits
+        for kind in KINDS
+        for number in range(_ARTIFICIAL[split])
+    ]
 
 
 def _read_folder(root: Path) -> list[Sample]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -23,7 +24,6 @@ from ..engines import EngineName, preferred_engine
 from ..errors import DatasetError
 from ..preprocessing import Preprocessing
 from ..scores import probabilities, softmax
-from .batches import read_sample
 from .data import Sample
 from .run import MODEL, RunRecord
 
@@ -37,7 +37,7 @@ _LEVEL = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and its 95 % interval, by resampling patients with replacement."""
+    """A figure and its 95 % interval over patients, by resampling them with replacement."""
 
     value: float
     low: float
@@ -72,6 +72,37 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class GateEvaluation:
+    """What a frontal check lets pass and refuses on one set of pictures.
+
+    Parameters
+    ----------
+    pictures, patients
+        How many there were.
+    threshold
+        Least score that passes.
+    figures
+        ``sensitivity``, the share of frontal pictures that pass; ``specificity``, the share of all
+        others that are refused; and ``refused/KIND`` for each kind of them.
+    confusion
+        ``confusion[kind][class]``, counts of pictures by most probable class.
+    passed
+        ``passed[kind]``, counts of pictures.
+    """
+
+    pictures: int
+    patients: int
+    threshold: float
+    figures: dict[str, Figure]
+    confusion: dict[str, dict[str, int]]
+    passed: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The evaluation as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class ScoringModel:
     """A trained model of either side of the line, ready to score samples.
 
@@ -84,11 +115,14 @@ class ScoringModel:
     judge
         From an input ``uint8 [1, size, size, 1]`` to probabilities ``float64 [classes]`` and the
         activation map ``float32 [h, w, classes]``.
+    gate
+        A frontal check's label that may pass, and the least score that does.
     """
 
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     judge: Callable[[NDArray[np.uint8]], Judgement]
+    gate: tuple[str, float] | None = None
 
     @classmethod
     def from_run(cls, folder: Path) -> ScoringModel:
@@ -104,7 +138,9 @@ class ScoringModel:
             found = np.asarray(model.predict_on_batch(inputs))[0]
             return probabilities(found, record.temperature), found
 
-        return cls(record.classes, record.recipe.preprocessing, judge)
+        label, threshold = record.recipe.turned_label, record.threshold
+        gate = (label, threshold) if label is not None and threshold is not None else None
+        return cls(record.classes, record.recipe.preprocessing, judge, gate)
 
     @classmethod
     def from_bundle(
@@ -122,10 +158,13 @@ class ScoringModel:
             scores, found = classifier.classify(inputs)
             return np.asarray(list(scores.values())), found
 
-        return cls(network.classes, network.preprocessing, judge)
+        gate = (bundle.frontal.label, bundle.frontal.threshold) if frontal else None
+        return cls(network.classes, network.preprocessing, judge, gate)
 
     def inputs(self, sample: Sample) -> NDArray[np.uint8]:
         """The sample as the model reads it, ``uint8 [1, size, size, 1]``."""
+        from .batches import read_sample  # imports Keras, which figures alone don't need
+
         return self.preprocessing.apply(read_sample(sample))[np.newaxis]
 
     def score(self, sample: Sample) -> NDArray[np.float64]:
@@ -177,7 +216,7 @@ def evaluate(
     groups: dict[str, list[int]] = {}
     for index, sample in enumerate(samples):
         groups.setdefault(sample.group, []).append(index)
-    figures = _figures(labels, scores, classes)
+    figures = point_figures(labels, scores, classes)
     rounds = _bootstrap(labels, scores, classes, list(groups.values()))
     intervals = {
         name: Figure(value, *map(float, np.percentile([one[name] for one in rounds], _LEVEL)))
@@ -249,9 +288,78 @@ def _calibration_error(labels: NDArray[np.integer], scores: NDArray[np.float64])
     )
 
 
-def _figures(
+def evaluate_gate(
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    scores: NDArray[np.float64],
+    gate: tuple[str, float],
+) -> GateEvaluation:
+    """Compare a frontal check's decisions with labels, by kind of picture.
+
+    Parameters
+    ----------
+    samples
+        The pictures; their labels need not be among ``classes``.
+    classes, scores
+        As for `evaluate`.
+    gate
+        The label that may pass, and the least score that does.
+
+    Raises
+    ------
+    DatasetError
+        No picture that ought to pass, or none that ought not.
+    """
+    label, threshold = gate
+    kinds = [f"{s.label}/{s.source}" if s.drawn else s.label for s in samples]
+    passed = scores[:, classes.index(label)] >= threshold
+    frontal = np.array([sample.label == label for sample in samples])
+    if frontal.all() or not frontal.any():
+        raise DatasetError(f"evaluating the check needs pictures that are {label}, and others")
+    groups = {group: row for row, group in enumerate({sample.group for sample in samples})}
+    patients = np.array([groups[sample.group] for sample in samples])
+    members = {"sensitivity": frontal, "specificity": ~frontal}
+    members |= {
+        f"refused/{kind}": np.array([other == kind for other in kinds])
+        for kind in sorted(set(kinds) - {label})
+    }
+    predicted = scores.argmax(axis=1)
+    rows = {kind: np.flatnonzero([other == kind for other in kinds]) for kind in sorted(set(kinds))}
+    confusion = {
+        kind: dict(
+            zip(classes, np.bincount(predicted[row], minlength=len(classes)).tolist(), strict=True)
+        )
+        for kind, row in rows.items()
+    }
+    return GateEvaluation(
+        len(samples),
+        len(groups),
+        threshold,
+        {
+            name: _rate(passed == (name == "sensitivity"), chosen, patients)
+            for name, chosen in members.items()
+        },
+        confusion,
+        {kind: int(passed[row].sum()) for kind, row in rows.items()},
+    )
+
+
+def _rate(
+    right: NDArray[np.bool_], chosen: NDArray[np.bool_], patients: NDArray[np.int_]
+) -> Figure:
+    """Share of the chosen pictures that are right, with Wilson's interval (1927).
+
+    Patients count, not pictures; and resampling would give none where all are right.
+    """
+    share, count = float(right[chosen].mean()), len(np.unique(patients[chosen]))
+    interval = binomtest(round(share * count), count).proportion_ci(method="wilson")
+    return Figure(share, float(interval.low), float(interval.high))
+
+
+def point_figures(
     labels: NDArray[np.int_], scores: NDArray[np.float64], classes: Sequence[str]
 ) -> dict[str, float]:
+    """The figures of an `Evaluation`, without intervals; ``labels`` are indices of ``classes``."""
     predicted = scores.argmax(axis=1)
     present = np.unique(labels)
     precisions, recalls, f1s, _ = precision_recall_fscore_support(
@@ -295,5 +403,5 @@ def _bootstrap(
         drawn = rng.integers(0, len(groups), len(groups))
         index = np.concatenate([groups[group] for group in drawn])
         if len(np.unique(labels[index])) == present:
-            rounds.append(_figures(labels[index], scores[index], classes))
+            rounds.append(point_figures(labels[index], scores[index], classes))
     return rounds

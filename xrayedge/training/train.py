@@ -112,6 +112,8 @@ def train(
             first += phase.epochs
     finally:
         keras.config.set_dtype_policy(previous_policy)
+    if start is not None and recipe.start_share:
+        _average(out / MODEL, start / MODEL, recipe.start_share)
     return _finish(record, out, validation)
 
 
@@ -292,6 +294,15 @@ def _save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, pat
         part = model if layer.name in trained else whole
         layer.set_weights(part.get_layer(layer.name).get_weights())
     _save(plain, path)
+
+
+def _average(path: Path, start: Path, share: float) -> None:
+    """Move the model's weights towards those it began with."""
+    model = keras.saving.load_model(path, compile=False)
+    begun = keras.saving.load_model(start, compile=False)
+    pairs = zip(model.get_weights(), begun.get_weights(), strict=True)
+    model.set_weights([(1.0 - share) * after + share * before for after, before in pairs])
+    _save(model, path)
 
 
 def _finish(record: RunRecord, out: Path, validation: _Validation | None) -> RunRecord:

@@ -1,0 +1,423 @@
+"""xrayedge beside what one might use instead, in one run; writes docs/benchmarks.md.
+
+    pip install openvino
+    python benchmarks/peers.py --work WORK --docs docs --data MANIFEST.csv --where split=test
+
+Every measurement has a process of its own and one thread; all take turns, round by round, on the
+same pictures. MobileNetV2, DenseNet121 and the float VGG16 are built by Keras with random weights:
+that gives their latency and says nothing of their accuracy. Converted files are kept in WORK and
+used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import cv2
+import keras
+import numpy as np
+import onnx
+from pydicom.data import get_testdata_file
+from rich.console import Console
+from rich.progress import Progress
+from xrayedge.converters import onnx as to_onnx
+from xrayedge.converters import tflite as to_tflite
+from xrayedge.converters.calibration import CalibrationSet
+
+from xrayedge import ModelBundle, read, shipped_bundles
+from xrayedge.bench.accuracy import load_samples
+from xrayedge.bench.benchmark import benchmark
+from xrayedge.bench.cases import choose_cases
+from xrayedge.bench.report import Report
+from xrayedge.bench.stages import realistic_pictures
+from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
+from xrayedge.bench.tables import TextTable, machine_table, notes, rows_table, stages_table
+from xrayedge.files import write_atomically
+from xrayedge.training.network import ARCHITECTURES, MAP_LAYER, build
+
+SIDE = 224
+CLASSES = 3
+THREADS = 1
+LIMIT_SIDES = [512, 1024, 2048]  # of the square matrices whose product is the machine's limit
+CALIBRATION_PICTURES = 16  # enough for ranges of networks whose scores nobody reads
+#: The engine called by hand beside each of ours.
+BY_HAND = {"litert": "LiteRT", "onnx": "ONNX Runtime"}
+_console = Console(stderr=True)
+
+_INTRODUCTION = """\
+# Benchmarks
+
+Written by `{command}`. Every figure is a median over {rounds} rounds, in brackets its interval at
+95 % where there are rounds enough. Each measurement ran in a process of its own with one thread,
+and all took turns. Ratios hold from machine to machine better than milliseconds do: measure on your
+device with `xrayedge bench`.
+"""
+_STAGES = """\
+## From a file to its heatmap
+
+`xrayedge bench --stage`, milliseconds: a real radiograph enlarged to each size, as uncompressed
+DICOM and as JPEG.
+"""
+_OVERHEAD = """\
+## What xrayedge adds to its engine
+
+`Classifier.classify` (engine, mean over the map, temperature, softmax) over the engine called by
+hand, run by run in turn in one process.
+"""
+_LIMIT = """\
+## The machine's limit
+
+Multiply-accumulates of one core in ONNX Runtime's product of two square matrices, the fastest of
+side {sides}.
+"""
+_PEERS = """\
+## Beside its peers
+
+On the same pictures. Networks with random weights are here for their latency alone. `time` is the
+ratio to the first line, {first}, in the same rounds.
+`of the limit` is the share of the machine's limit that the convolutions reach, int8's for int8 and
+float32's for all others. `same label` compares with the first line of the same bundle.
+"""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One line of the comparison.
+
+    Parameters
+    ----------
+    model, precision, engine
+        For a person.
+    job
+        For `contenders`.
+    macs
+        Multiply-accumulates for one picture.
+    trained
+        Whether its labels mean anything.
+    """
+
+    model: str
+    precision: str
+    engine: str
+    job: dict[str, Any]
+    macs: int
+    trained: bool
+
+
+def multiply_accumulates(file: Path) -> int:
+    """Of the convolutions of an ONNX file, for one picture; the rest is less than a hundredth."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+    shapes |= {value.name: value.type.tensor_type.shape.dim for value in graph.output}
+    weights = {value.name: int(np.prod(value.dims)) for value in graph.initializer}
+    # A quantised weight reaches its convolution through DequantizeLinear.
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]]
+    return sum(
+        weights[node.input[1]]
+        * int(np.prod([side.dim_value for side in shapes[node.output[0]][2:]]))
+        for node in graph.node
+        if node.op_type == "Conv"
+    )
+
+
+def keras_peers() -> dict[str, Callable[[], keras.Model]]:
+    """Networks of the same input and output as ours, with random weights."""
+
+    def headed(application: Callable[..., keras.Model]) -> keras.Model:
+        image = keras.Input((SIDE, SIDE, 1), dtype="uint8", name="image")
+        grey = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(image)
+        colours = keras.layers.Concatenate()([grey, grey, grey])
+        body = application(include_top=False, weights=None, input_tensor=colours)
+        x = keras.layers.Conv2D(CLASSES, 1, name=MAP_LAYER)(body.output)
+        return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="logits")(x))
+
+    return {
+        "VGG16": lambda: build(ARCHITECTURES["vgg16"], SIDE, CLASSES),
+        "MobileNetV2": lambda: headed(keras.applications.MobileNetV2),
+        "DenseNet121": lambda: headed(keras.applications.DenseNet121),
+    }
+
+
+def convert_peer(name: str, make: Callable[[], keras.Model], inputs: Path, work: Path) -> None:
+    """Write a peer's files, unless they are there."""
+    calibration = CalibrationSet(np.load(inputs))
+    recipes: dict[str, Callable[[keras.Model], bytes]] = {
+        "float32.onnx": to_onnx.float32,
+        "int8.onnx": lambda model: to_onnx.static_int8(model, calibration),
+        "int8.tflite": lambda model: to_tflite.static_int8(model, calibration),
+    }
+    path = work / f"{name}.keras"
+    if not path.exists():
+        keras.utils.set_random_seed(0)
+        make().save(path)
+    for suffix, recipe in recipes.items():
+        target = work / f"{name}-{suffix}"
+        if not target.exists():
+            _console.print(f"converting {target.name}")
+            write_atomically(target, recipe(keras.saving.load_model(path, compile=False)))
+
+
+def peer_contenders(name: str, inputs: Path, work: Path) -> list[Contender]:
+    """A Keras peer in every engine."""
+    macs = multiply_accumulates(work / f"{name}-float32.onnx")
+    files = [
+        ("float32", "Keras (TensorFlow)", f"{name}.keras"),
+        ("float32", "ONNX Runtime", f"{name}-float32.onnx"),
+        ("float32", "OpenVINO", f"{name}-float32.onnx"),
+        ("int8", "LiteRT", f"{name}-int8.tflite"),
+        ("int8", "ONNX Runtime", f"{name}-int8.onnx"),
+        ("int8", "OpenVINO", f"{name}-int8.onnx"),
+    ]
+    return [
+        Contender(
+            f"{name} (random weights)",
+            precision,
+            engine,
+            _job("engine", inputs, engine=engine, file=str(work / file)),
+            macs,
+            trained=False,
+        )
+        for precision, engine, file in files
+    ]
+
+
+def bundle_contenders(bundle: ModelBundle, inputs: Path) -> list[Contender]:
+    """A shipped bundle's files through xrayedge, and its ONNX files in OpenVINO."""
+    onnx_files = [one for one in bundle.classifier.variants if one.format == "onnx"]
+    if not onnx_files:
+        return []
+    macs = multiply_accumulates(bundle.folder / onnx_files[0].file)
+    ours = [
+        Contender(
+            bundle.name,
+            case.precision,
+            f"xrayedge, {case.engine}",
+            _job(
+                "classify",
+                inputs,
+                folder=str(bundle.folder),
+                precision=case.precision,
+                engine=case.engine,
+            ),
+            macs,
+            trained=True,
+        )
+        for case in choose_cases([bundle])
+    ]
+    theirs = [
+        Contender(
+            bundle.name,
+            variant.precision,
+            "OpenVINO",
+            _job("engine", inputs, engine="OpenVINO", file=str(bundle.folder / variant.file)),
+            macs,
+            trained=True,
+        )
+        for variant in onnx_files
+    ]
+    return ours + theirs
+
+
+def overhead_jobs(bundle: ModelBundle, inputs: Path) -> dict[str, dict[str, Any]]:
+    """Xrayedge against its own engine called by hand, for each file of a bundle."""
+    return {
+        f"{bundle.name} {case.precision}, {BY_HAND[case.engine]}": _job(
+            "overhead",
+            inputs,
+            folder=str(bundle.folder),
+            precision=case.precision,
+            engine=case.engine,
+            by_hand=BY_HAND[case.engine],
+            file=str(bundle.folder / variant.file),
+        )
+        for case in choose_cases([bundle])
+        if (variant := bundle.classifier.variant(case.format, case.precision)) is not None
+    }
+
+
+def run_rounds(jobs: Sequence[dict[str, Any]], rounds: int) -> list[list[dict[str, Any]]]:
+    """Each job's answers, one per round; each answer by a new process."""
+    answers: list[list[dict[str, Any]]] = [[] for _ in jobs]
+    with Progress(console=_console, transient=True) as bar:
+        task = bar.add_task("peers", total=rounds * len(jobs))
+        for _ in range(rounds):
+            for job, found in zip(jobs, answers, strict=True):
+                found.append(_run(job))
+                bar.advance(task)
+    return answers
+
+
+def main() -> None:
+    """Measure as the command line asks, and write the document."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="Converted files; used again.")
+    parser.add_argument("--docs", type=Path, required=True, help="Where benchmarks.md goes.")
+    parser.add_argument("--data", type=Path, help="Labelled pictures for accuracy and labels.")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--peer", action="append", choices=tuple(keras_peers()), default=[])
+    chosen = parser.parse_args()
+    where = [tuple(pair.split("=", 1)) for pair in chosen.where]
+    samples = load_samples(chosen.data, where) if chosen.data else ()
+    bundles = [ModelBundle.load(name) for name in shipped_bundles()]
+    chosen.work.mkdir(parents=True, exist_ok=True)
+
+    pictures = [sample.path for sample in samples] or [Path(get_testdata_file("RG1_UNCR.dcm"))]
+    jobs: list[Contender] = []
+    overheads: dict[str, dict[str, Any]] = {}
+    for bundle in bundles:
+        preprocessing = bundle.classifier.preprocessing
+        inputs = chosen.work / f"inputs-{bundle.name}.npy"
+        np.save(inputs, np.stack([preprocessing.apply(read(one).pixels) for one in pictures]))
+        jobs += bundle_contenders(bundle, inputs)
+        overheads |= overhead_jobs(bundle, inputs)
+    peers = keras_peers()
+    inputs = chosen.work / "inputs.npy"
+    np.save(inputs, np.stack([_resized(one) for one in pictures[:CALIBRATION_PICTURES]]))
+    for name in chosen.peer or peers:
+        convert_peer(name, peers[name], inputs, chosen.work)
+        jobs += peer_contenders(name, inputs, chosen.work)
+    limits = {
+        kind: {"job": "limit", "kind": kind, "sides": LIMIT_SIDES, "threads": THREADS}
+        for kind in ("int8", "float32")
+    }
+    answers = run_rounds(
+        [*limits.values(), *overheads.values(), *(one.job for one in jobs)], chosen.rounds
+    )
+    of_limits = dict(zip(limits, answers, strict=False))
+    of_overheads = dict(zip(overheads, answers[len(limits) :], strict=False))
+    of_jobs = answers[len(limits) + len(overheads) :]
+    report = benchmark(
+        bundles,
+        choose_cases(bundles),
+        rounds=chosen.rounds,
+        samples=samples,
+        pictures=realistic_pictures(chosen.work),
+        progress=lambda done, total, title: _console.print(f"{done}/{total} {title}"),
+    )
+    document = write_document(report, jobs, of_jobs, of_overheads, of_limits, chosen.rounds)
+    write_atomically(chosen.docs / "benchmarks.md", document.encode())
+
+
+def write_document(
+    report: Report,
+    jobs: Sequence[Contender],
+    answers: Sequence[list[dict[str, Any]]],
+    overheads: dict[str, list[dict[str, Any]]],
+    limits: dict[str, list[dict[str, Any]]],
+    rounds: int,
+) -> str:
+    """All of docs/benchmarks.md."""
+    arguments = [Path(one).name if Path(one).exists() else one for one in sys.argv[1:]]
+    speeds = {kind: [one["macs_per_second"] for one in found] for kind, found in limits.items()}
+    return "\n".join(
+        [
+            _INTRODUCTION.format(
+                command=shlex.join(["python", "benchmarks/peers.py", *arguments]), rounds=rounds
+            ),
+            machine_table(report).to_markdown(),
+            "## Every file of the shipped bundles\n\n`xrayedge bench`.\n",
+            rows_table(report).to_markdown(),
+            "".join(f"- {note}\n" for note in notes(report)),
+            _STAGES,
+            stages_table(report).to_markdown(),
+            _OVERHEAD,
+            overhead_table(overheads).to_markdown(),
+            _LIMIT.format(sides=", ".join(map(str, LIMIT_SIDES))),
+            TextTable(
+                ("precision", "10^9 per second"),
+                tuple((kind, _interval(estimate(one), 1e-9, 1)) for kind, one in speeds.items()),
+            ).to_markdown(),
+            _PEERS.format(first=f"{jobs[0].model} {jobs[0].precision} in {jobs[0].engine}"),
+            peers_table(jobs, answers, speeds).to_markdown(),
+        ]
+    )
+
+
+def overhead_table(overheads: dict[str, list[dict[str, Any]]]) -> TextTable:
+    """Ratio of xrayedge to its engine."""
+    rows = []
+    for title, rounds in overheads.items():
+        ours = [float(np.median(one["ours_ms"])) for one in rounds]
+        theirs = [float(np.median(one["theirs_ms"])) for one in rounds]
+        ratio = estimate_ratio(ours, theirs)
+        rows.append((title, _interval(ratio, 1.0, 3), _interval(estimate(theirs), 1.0, 2)))
+    return TextTable(("file, engine", "xrayedge / by hand", "by hand, ms"), tuple(rows))
+
+
+def peers_table(
+    jobs: Sequence[Contender],
+    answers: Sequence[list[dict[str, Any]]],
+    limits: dict[str, list[float]],
+) -> TextTable:
+    """One line per contender."""
+    medians = [[float(np.median(one["latencies_ms"])) for one in rounds] for rounds in answers]
+    first: dict[str, list[int]] = {}
+    rows = []
+    for job, rounds, times in zip(jobs, answers, medians, strict=True):
+        limit = limits["int8" if job.precision == "int8" else "float32"]
+        reached = estimate_ratio([job.macs / (one / 1000.0) for one in times], limit)
+        same = "-"
+        if job.trained:
+            labels = rounds[0]["labels"]
+            reference = first.setdefault(job.model, labels)
+            same = f"{np.mean(np.array(labels) == np.array(reference)):.1%} of {len(labels)}"
+        cells = (
+            job.model,
+            job.precision,
+            job.engine,
+            f"{job.macs / 1e9:.2f}",
+            _interval(estimate_ratio(times, medians[0]), 1.0, 2),
+            _interval(reached, 1.0, 2),
+            f"{estimate(times).value:.2f}",
+            same,
+        )
+        rows.append(cells)
+    return TextTable(
+        ("model", "precision", "engine", "10^9 MAC", "time", "of the limit", "ms", "same label"),
+        tuple(rows),
+    )
+
+
+def _job(kind: str, inputs: Path, **arguments: Any) -> dict[str, Any]:
+    return {"job": kind, "inputs": str(inputs), "threads": THREADS, **arguments}
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    worker = Path(__file__).with_name("contenders.py")
+    done = subprocess.run(
+        [sys.executable, worker], input=json.dumps(job), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        sys.exit(f"{job}\n{done.stderr}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _resized(picture: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    resized = cv2.resize(read(picture).pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8)[:, :, np.newaxis]
+
+
+def _interval(found: Estimate, scale: float, decimals: int) -> str:
+    value = f"{found.value * scale:.{decimals}f}"
+    if found.interval is None:
+        return value
+    low, high = found.interval
+    return f"{value} ({low * scale:.{decimals}f}-{high * scale:.{decimals}f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,349 @@
+import csv
+import hashlib
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from xrayedge import BundleError, EngineError, ModelBundle
+from xrayedge.bench.cases import choose_cases, load_bundles
+from xrayedge.bench.compare import changes, differences
+from xrayedge.bench.figure import pareto_front, points
+from xrayedge.bench.processes import run_job
+from xrayedge.bench.report import Report, Row
+from xrayedge.bench.statistics import estimate, estimate_ratio
+from xrayedge.cli import main
+from xrayedge.engines import available
+from xrayedge.errors import BenchmarkError
+
+CONTRACT = {
+    "model", "format", "precision", "engine", "threads", "size_bytes", "load_ms", "p50_ms",
+    "p95_ms", "peak_rss_mb", "accuracy", "balanced_accuracy", "macro_auc",
+    "agreement_with_float32",
+}  # fmt: skip
+
+PROVIDERS = {"litert": "XNNPACK", "onnx": "CPUExecutionProvider"}
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["bench", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A bundle whose classifier is the shipped frontal check: real files, and quick.
+
+    The TFLite file stands for a float32 one too.
+    """
+    shipped = ModelBundle.load("vgg16")
+    folder = tmp_path_factory.mktemp("bundles") / "small"
+    folder.mkdir()
+    network = shipped.frontal.network
+    for variant in network.variants:
+        (folder / variant.file).write_bytes(shipped.read(variant))
+    tflite = network.variant("tflite", "int8")
+    classifier = replace(
+        network, variants=(*network.variants, replace(tflite, precision="float32"))
+    )
+    bundle = replace(shipped, folder=folder, name="small", classifier=classifier)
+    bundle.write_manifest()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory, chest, leg, shoulder_mr):
+    root = tmp_path_factory.mktemp("labelled")
+    for label, path in {"frontal": chest, "other_xray": leg, "mri": shoulder_mr}.items():
+        (root / label).mkdir()
+        (root / label / "a.dcm").write_bytes(path.read_bytes())
+    return root
+
+
+@pytest.fixture(scope="module")
+def saved(small, labelled, tmp_path_factory):
+    """A report of two rounds with accuracy, made by the command."""
+    result = run("--model", small, "--rounds", 2, "--data", labelled, "--threads", "1,2", "--json")
+    assert result.exit_code == 0, result.output
+    path = tmp_path_factory.mktemp("reports") / "report.json"
+    path.write_text(result.stdout)
+    return path
+
+
+def test_the_json_object_is_the_contract(saved, small):
+    report = json.loads(saved.read_text())
+    rows = report["rows"]
+    assert {"machine", "rows"} <= set(report)
+    assert all(set(row) >= CONTRACT for row in rows)
+    found = {(row["precision"], row["engine"], row["threads"]) for row in rows}
+    assert found == {
+        (precision, engine, threads)
+        for precision, engine in (("int8", "litert"), ("float32", "litert"), ("int8", "onnx"))
+        for threads in (1, 2)
+    }
+    for row in rows:
+        assert row["error"] is None
+        assert row["rounds"] == 2
+        assert row["runs"] >= 24
+        assert 0 < row["p50_ms"] <= row["p95_ms"]
+        assert 0 < row["load_ms"] < row["first_result_ms"]
+        assert 10 < row["peak_rss_mb"] < 1000
+        assert row["provider"] == PROVIDERS[row["engine"]]
+    assert {"before", "after", "cpu", "versions"} <= set(report["machine"])
+
+
+def test_accuracy_and_the_float32_row(saved):
+    for row in Report.read(saved).rows:
+        assert (row.accuracy, row.balanced_accuracy, row.macro_auc) == (1.0, 1.0, 1.0)
+        assert row.covid_sensitivity is None  # this model knows no covid
+        assert row.agreement_with_float32 == 1.0
+        if row.precision == "float32":
+            assert row.speed_vs_float32 == 1.0
+        else:
+            assert row.speed_vs_float32 > 0
+
+
+def test_a_floor_under_agreement(small, labelled, saved):
+    arguments = ["--model", small, "--rounds", 1, "--warmup", 0, "--precision", "int8"]
+    assert run(*arguments, "--data", labelled, "--min-agreement", 0.99).exit_code == 0
+    report = Report.read(saved)
+    worse = replace(report.rows[0], agreement_with_float32=0.98)
+    unknown = replace(report.rows[1], agreement_with_float32=None)
+    gated = replace(report, rows=(worse, unknown, *report.rows[2:]))
+    assert gated.under(0.99) == [worse, unknown]
+    assert gated.under(0.97) == [unknown]
+
+
+def test_a_model_without_float32_does_not_pass_a_floor(small, labelled, tmp_path):
+    bundle = ModelBundle.load(small)
+    folder = tmp_path / "int8-only"
+    folder.mkdir()
+    for variant in bundle.frontal.network.variants:
+        (folder / variant.file).write_bytes(bundle.read(variant))
+    replace(bundle, folder=folder, classifier=bundle.frontal.network).write_manifest()
+    result = run(
+        "--model", folder, "--rounds", 1, "--data", labelled, "--min-agreement", 0.5
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "under --min-agreement" in result.stderr
+
+
+def test_a_table_markdown_and_csv(small):
+    arguments = ["--model", small, "--rounds", 1, "--warmup", 0, "--engine", "onnx"]
+    table, markdown, values = (run(*arguments, *form) for form in ([], ["--markdown"], ["--csv"]))
+    for result in (table, markdown):
+        assert "CPUExecutionProvider" in result.stdout
+        assert "p50 ms" in result.stdout
+        assert "accuracy" not in result.stdout
+    rows = list(csv.DictReader(io.StringIO(values.stdout)))
+    assert [row["engine"] for row in rows] == ["onnx"]
+    assert float(rows[0]["p50_ms"]) > 0
+
+
+def test_stages_from_a_file_to_its_heatmap(chest):
+    result = run(
+        "--precision", "int8", "--engine", "onnx", "--rounds", 1, "--warmup", 0,
+        "--picture", chest, "--json",
+    )  # fmt: skip
+    (row,) = json.loads(result.stdout)["stages"]
+    assert row["picture"] == "DCM, 1841 x 1955"
+    assert chest.name not in result.stdout
+    parts = sum(row[stage] for stage in ("read", "frontal", "preprocess", "classify", "heatmap"))
+    assert 0.5 * row["total"] < parts < 1.5 * row["total"]
+
+
+def test_a_picture_that_is_refused_has_no_stages(leg):
+    arguments = ["--precision", "int8", "--engine", "onnx", "--rounds", 1, "--picture", leg]
+    result = run(*arguments, "--json")
+    (row,) = json.loads(result.stdout)["stages"]
+    assert result.exit_code == 1
+    assert row["total"] is None
+    assert "the picture was rejected" in row["error"]
+
+
+def test_realistic_pictures_are_a_dicom_and_a_jpeg_over_2000_pixels(chest, tmp_path):
+    from xrayedge import Screener
+    from xrayedge.bench.stages import realistic_pictures
+
+    written = realistic_pictures(tmp_path)
+    assert [path.suffix for path in written] == [".dcm", ".jpg"] * 2
+    screener = Screener()
+    for path in written[:2]:
+        assert screener.screen(path).status == "screened"
+
+
+def test_the_figure_marks_the_pareto_front(small, labelled, tmp_path, saved):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "figure.svg"
+    arguments = ["--model", small, "--rounds", 1, "--warmup", 0, "--data", labelled]
+    assert run(*arguments, "--plot", path).exit_code == 0
+    assert b"<svg" in path.read_bytes()
+    row = Report.read(saved).rows[0]
+    rows = [
+        replace(row, p50_ms=latency, accuracy=accuracy)
+        for latency, accuracy in ((5.0, 0.9), (1.0, 0.8), (2.0, 0.7), (6.0, 0.9), (None, 1.0))
+    ]
+    front = [(point.latency_ms, point.accuracy) for point in pareto_front(points(rows))]
+    assert front == [(1.0, 0.8), (5.0, 0.9)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "tensorrt"], "'litert', 'onnx'"),
+        (["--precision", "int2"], "'int8'"),
+        (["--precision", "dynamic", "--engine", "onnx"], "int8 in onnx"),
+        (["--model", "no-such-model"], "vgg16"),
+        (["--threads", "1,0"], "threads"),
+        (["--min-agreement", "0.99"], "--data"),
+        (["--plot", "figure.png"], "--data"),
+        (["--data", "no-such-folder"], "no such folder"),
+        (["--compare", "old.json", "new.json"], "can't be read"),
+    ],
+)
+def test_wrong_usage_is_status_two_and_one_message(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_engine_that_is_not_installed_lists_those_that_are(small, monkeypatch):
+    monkeypatch.setattr("xrayedge.bench.cases.available", lambda: ("litert",))
+    with pytest.raises(EngineError, match=r"onnx is not installed.*installed: litert"):
+        choose_cases([ModelBundle.load(small)], engines=["onnx"])
+
+
+def test_an_altered_bundle_is_left_out(small, tmp_path):
+    bundle = ModelBundle.load(small)
+    altered = tmp_path / "altered"
+    altered.mkdir()
+    for file in small.iterdir():
+        content = file.read_bytes()
+        (altered / file.name).write_bytes(content[:-1] + b"x" if ".tfl" in file.name else content)
+    whole, damaged = load_bundles([altered, small])
+    assert whole == [bundle]
+    assert "sha256" in str(damaged[0])
+    assert isinstance(damaged[0], BundleError)
+    alone = run("--model", altered)
+    assert alone.exit_code == 2
+    assert "sha256" in alone.stderr
+
+
+def test_a_file_that_no_engine_loads_does_not_stop_the_others(small, tmp_path):
+    bundle = ModelBundle.load(small)
+    for file in small.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    broken = replace(
+        bundle.classifier.variant("onnx", "int8"),
+        file="broken.onnx",
+        sha256=hashlib.sha256(b"no model").hexdigest(),
+    )
+    (tmp_path / broken.file).write_bytes(b"no model")
+    (good, *_) = bundle.classifier.variants
+    network = replace(bundle.classifier, variants=(broken, good))
+    replace(bundle, folder=tmp_path, classifier=network).write_manifest()
+    result = run("--model", tmp_path, "--rounds", 2, "--json")
+    failed, measured = json.loads(result.stdout)["rows"]
+    assert result.exit_code == 1
+    assert "can't load" in failed["error"]
+    assert failed["p50_ms"] is None
+    assert measured["rounds"] == 2
+
+
+def test_a_worker_that_dies_is_one_error(small):
+    (case, *_) = choose_cases([ModelBundle.load(small)])
+    with pytest.raises(BenchmarkError, match=r"ended with status 1 \(TypeError"):
+        run_job("score", case, nonsense=1)
+    with pytest.raises(BenchmarkError, match="no dynamic file"):
+        run_job("latency", replace(case, precision="dynamic"), warmup=0, spawned=0.0)
+
+
+def test_ctrl_c_keeps_the_rounds_that_are_done(small, monkeypatch):
+    done = []
+
+    def interrupted_run_job(*arguments, **named):
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append(run_job(*arguments, **named))
+        return done[-1]
+
+    monkeypatch.setattr("xrayedge.bench.benchmark.run_job", interrupted_run_job)
+    result = run("--model", small, "--json")
+    assert result.exit_code == 130
+    report = json.loads(result.stdout)
+    assert report["interrupted"]
+    assert [row["rounds"] for row in report["rows"]] == [2, 1, 1]
+    assert all(row["p50_ms"] > 0 for row in report["rows"])
+
+
+def report_of(*medians):
+    rows = tuple(
+        Row("m", "1", "onnx", "int8", "onnx", threads, 100, p50_ms=sum(interval) / 2,
+            p50_ms_interval=interval)
+        for threads, interval in enumerate(medians, start=1)
+    )  # fmt: skip
+    return Report({"cpu": "a"}, {"rounds": 9, "warmup": 5}, rows, (), False)
+
+
+def test_a_comparison_tells_changes_from_noise(tmp_path):
+    old = report_of((9.9, 10.1), (9.0, 11.0), (9.9, 10.1))
+    new = report_of((5.0, 5.2), (9.5, 12.0), (10.9, 11.2))
+    found = changes(old, new)
+    assert [change.verdict for change in found] == ["better", "within noise", "worse"]
+    assert found[0].ratio == pytest.approx(0.51)
+    assert found[0].interval == pytest.approx((5.0 / 10.1, 5.2 / 9.9))
+    moved = replace(new, machine={"cpu": "b"}, rows=(replace(new.rows[0], size_bytes=90),))
+    assert differences(old, moved) == [
+        "m onnx int8 onnx 2: only in the old report",
+        "m onnx int8 onnx 3: only in the old report",
+        "m onnx int8 onnx 1: size_bytes 100 -> 90",
+        "machine: cpu a -> b",
+    ]
+
+
+def test_saved_reports_are_compared_by_the_command(saved, tmp_path):
+    result = run("--compare", saved, saved)
+    assert result.exit_code == 0
+    assert "no interval" in result.stdout  # two rounds are too few
+    other = tmp_path / "other.json"
+    for text in ("", "[]", '{"rows": []}', '{"format_version": 99}', '{"format_version": 1}'):
+        other.write_text(text)
+        result = run("--compare", saved, other)
+        assert result.exit_code == 2
+        assert "other.json" in result.stderr
+
+
+def test_the_interval_of_a_median():
+    assert estimate([3.0, 1.0, 2.0]).value == 2.0
+    assert estimate([1.0] * 5).interval is None
+    assert estimate([6.0, 5.0, 4.0, 3.0, 2.0, 1.0]).interval == (1.0, 6.0)
+    assert estimate([float(value) for value in range(1, 10)]).interval == (2.0, 8.0)
+    # For 30 values a table gives the 10th and the 21st: Conover, table A3.
+    assert estimate([float(value) for value in range(1, 31)]).interval == (10.0, 21.0)
+
+
+def test_a_ratio_of_the_same_rounds_is_free_of_what_slows_both():
+    noise = [1.0, 5.0, 2.0, 3.0, 1.5, 4.0]
+    found = estimate_ratio([4.0 * one for one in noise], noise)
+    assert found.value == 4.0
+    assert found.interval == (4.0, 4.0)
+
+
+def test_bench_needs_neither_keras_nor_tensorflow(small, labelled):
+    code = "import sys, xrayedge.bench.accuracy, xrayedge.training.evaluation; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "sklearn" in loaded
+    assert not {"keras", "tensorflow"} & set(loaded)
+
+
+def test_every_engine_is_measured_without_naming_one(small):
+    found = {case.engine for case in choose_cases([ModelBundle.load(small)])}
+    assert found == set(available())

@@ -1,0 +1,1 @@
+"""`python -m xrayedge.bench`: latency, memory and accuracy of every variant of a model."""

@@ -1,0 +1,135 @@
+"""Scores of every case on the same labelled pictures. Needs scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import ModelBundle
+from ..errors import BenchmarkError
+from ..imaging import read
+from ..preprocessing import Preprocessing
+from ..training.data import Sample, load_dataset
+from .cases import Case
+from .processes import run_job
+from .statistics import Interval
+
+_BOOTSTRAP_ROUNDS = 1000
+_LEVEL = (2.5, 97.5)
+
+
+def load_samples(data: Path, where: Sequence[tuple[str, str]]) -> tuple[Sample, ...]:
+    """The labelled pictures of a folder or manifest; see `training.data.load_dataset`.
+
+    Raises
+    ------
+    BenchmarkError
+        scikit-learn is not installed.
+    DatasetError
+        The data can't be used as they are.
+    """
+    if find_spec("sklearn") is None:
+        raise BenchmarkError("accuracy figures need scikit-learn; pip install scikit-learn")
+    return load_dataset(data, where, complete=False).samples
+
+
+class LabelledInputs:
+    """Every picture preprocessed once for each kind of model input, in files that workers read.
+
+    Parameters
+    ----------
+    samples
+        The pictures.
+    bundles
+        Whose preprocessing and classes are wanted.
+    folder
+        Where the files go.
+
+    Raises
+    ------
+    DatasetError
+        A label that a model does not know.
+    PictureError
+        A picture can't be read.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], bundles: Sequence[ModelBundle], folder: Path
+    ) -> None:
+        from ..training.evaluation import check_labels
+
+        self.samples = samples
+        for bundle in bundles:
+            check_labels(samples, bundle.classifier.classes)
+        wanted = dict.fromkeys(bundle.classifier.preprocessing for bundle in bundles)
+        self._files: dict[Preprocessing, Path] = {
+            preprocessing: folder / f"inputs-{number}.npy"
+            for number, preprocessing in enumerate(wanted)
+        }
+        arrays = {
+            one: np.lib.format.open_memmap(
+                path, mode="w+", dtype=np.uint8, shape=(len(samples), one.size, one.size, 1)
+            )
+            for one, path in self._files.items()
+        }
+        for index, sample in enumerate(samples):
+            pixels = read(sample.path).pixels
+            for preprocessing, array in arrays.items():
+                array[index] = preprocessing.apply(pixels)
+        for array in arrays.values():
+            array.flush()
+
+    def scores(self, case: Case, bundle: ModelBundle) -> NDArray[np.float64]:
+        """A case's probabilities, ``float64 [N, classes]``."""
+        inputs = self._files[bundle.classifier.preprocessing]
+        return np.asarray(run_job("score", case, inputs=str(inputs))["probabilities"])
+
+
+@dataclass(frozen=True)
+class AccuracyFigures:
+    """How good one case's scores are; see `report.Row`."""
+
+    accuracy: float
+    accuracy_interval: Interval
+    balanced_accuracy: float
+    macro_auc: float
+    covid_sensitivity: float | None
+
+
+def accuracy_figures(
+    samples: Sequence[Sample], classes: Sequence[str], scores: NDArray[np.float64]
+) -> AccuracyFigures:
+    """Compare scores with labels."""
+    from ..training.evaluation import point_figures
+
+    labels = np.array([classes.index(sample.label) for sample in samples])
+    figures = point_figures(labels, scores, classes)
+    return AccuracyFigures(
+        accuracy=figures["accuracy"],
+        accuracy_interval=_interval(samples, scores.argmax(axis=1) == labels),
+        balanced_accuracy=figures["balanced_accuracy"],
+        macro_auc=figures["macro_auc"],
+        covid_sensitivity=figures.get("recall/covid"),
+    )
+
+
+def agreement(scores: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Share of the pictures to which both give the same label."""
+    return float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())
+
+
+def _interval(samples: Sequence[Sample], right: NDArray[np.bool_]) -> Interval:
+    """Of the share that is right, by resampling patients with replacement."""
+    groups = sorted({sample.group for sample in samples})
+    index = {group: number for number, group in enumerate(groups)}
+    members = np.array([index[sample.group] for sample in samples])
+    pictures = np.bincount(members, minlength=len(groups))
+    hits = np.bincount(members, weights=right, minlength=len(groups))
+    drawn = np.random.default_rng(0).integers(0, len(groups), (_BOOTSTRAP_ROUNDS, len(groups)))
+    low, high = np.percentile(hits[drawn].sum(axis=1) / pictures[drawn].sum(axis=1), _LEVEL)
+    return float(low), float(high)

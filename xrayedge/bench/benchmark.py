@@ -1,0 +1,235 @@
+"""`benchmark`: rounds over every case, then scores, then stages; a report of what was done."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import machine
+from ..bundle import ModelBundle
+from ..errors import BenchmarkError
+from ..training.data import Sample
+from .accuracy import LabelledInputs, accuracy_figures, agreement
+from .cases import Case, float32_case
+from .processes import run_job
+from .report import Report, Row, StageRow
+from .stages import stage_cases, stage_row
+from .statistics import Estimate, estimate, estimate_ratio
+
+#: The interval of the median of 9 rounds leaves the fastest and the slowest out.
+ROUNDS = 9
+WARMUP = 5
+#: A 99th percentile of fewer runs is their maximum, and says nothing.
+MIN_RUNS_FOR_P99 = 100
+
+#: Called before each step with the steps done, the steps in all and the next one's title.
+Progress = Callable[[int, int, str], None]
+_Result = dict[str, Any]
+
+
+@dataclass
+class _Found:
+    """What was measured so far; a case with an error is not measured again."""
+
+    latency: dict[Case, list[_Result]] = field(default_factory=dict)
+    scores: dict[Case, NDArray[np.float64]] = field(default_factory=dict)
+    stages: dict[tuple[Case, Path], list[_Result]] = field(default_factory=dict)
+    errors: dict[Case, str] = field(default_factory=dict)
+    stage_errors: dict[tuple[Case, Path], str] = field(default_factory=dict)
+
+
+def benchmark(
+    bundles: Sequence[ModelBundle],
+    cases: Sequence[Case],
+    *,
+    rounds: int = ROUNDS,
+    warmup: int = WARMUP,
+    samples: Sequence[Sample] = (),
+    pictures: Sequence[Path] = (),
+    progress: Progress = lambda *_: None,
+) -> Report:
+    """Measure every case, each time in a process of its own.
+
+    Every round measures each case once, so that whatever else the machine does meets all alike.
+    Ctrl-C ends it early with a report of what is done.
+
+    Parameters
+    ----------
+    bundles, cases
+        What to measure, and the bundles that the cases are of.
+    rounds
+        Processes per case; from `statistics.MIN_ROUNDS` on the medians have intervals.
+    warmup
+        Runs before the timed ones.
+    samples
+        Labelled pictures, for the figures of accuracy.
+    pictures
+        Files to time stage by stage.
+    progress
+        Called before each step.
+
+    Raises
+    ------
+    DatasetError, PictureError
+        The labelled pictures can't be used.
+    """
+    of_folder = {bundle.folder: bundle for bundle in bundles}
+    references = {case: float32_case(case, of_folder[case.folder]) for case in cases}
+    staged = [(case, picture) for case in stage_cases(cases) for picture in pictures]
+    scored = list(dict.fromkeys([*cases, *filter(None, references.values())])) if samples else []
+    total = rounds * (len(cases) + len(staged)) + len(scored)
+    found = _Found()
+    done = 0
+
+    def step(title: str) -> None:
+        nonlocal done
+        progress(done, total, title)
+        done += 1
+
+    before = asdict(machine.readings())
+    interrupted = False
+    with tempfile.TemporaryDirectory(prefix="xrayedge-bench-") as folder:
+        try:
+            inputs = LabelledInputs(samples, bundles, Path(folder)) if samples else None
+            for number in range(1, rounds + 1):
+                for case in cases:
+                    step(f"round {number} of {rounds}: {case.title}")
+                    _measure_latency(found, case, warmup)
+                for case, picture in staged:
+                    step(f"round {number} of {rounds}: stages of {case.title}")
+                    _measure_stages(found, case, picture, warmup)
+            for case in scored:
+                step(f"scoring {len(samples)} pictures: {case.title}")
+                assert inputs is not None
+                _score(found, case, inputs, of_folder[case.folder])
+        except KeyboardInterrupt:
+            interrupted = True
+    rows = tuple(
+        _row(found, case, references[case], samples, of_folder[case.folder]) for case in cases
+    )
+    return Report(
+        machine={
+            **asdict(machine.describe()),
+            "before": before,
+            "after": asdict(machine.readings()),
+        },
+        settings={"rounds": rounds, "warmup": warmup, "labelled_pictures": len(samples)},
+        rows=rows,
+        stages=tuple(_stage_row(found, case, picture) for case, picture in staged),
+        interrupted=interrupted,
+    )
+
+
+def _measure_latency(found: _Found, case: Case, warmup: int) -> None:
+    if case in found.errors:
+        return
+    try:
+        result = run_job("latency", case, warmup=warmup, spawned=time.monotonic())
+    except BenchmarkError as error:
+        found.errors[case] = str(error)
+    else:
+        found.latency.setdefault(case, []).append(result)
+
+
+def _measure_stages(found: _Found, case: Case, picture: Path, warmup: int) -> None:
+    if (case, picture) in found.stage_errors:
+        return
+    try:
+        result = run_job("stages", case, warmup=warmup, picture=str(picture.resolve()))
+    except BenchmarkError as error:
+        found.stage_errors[case, picture] = str(error)
+    else:
+        found.stages.setdefault((case, picture), []).append(result)
+
+
+def _score(found: _Found, case: Case, inputs: LabelledInputs, bundle: ModelBundle) -> None:
+    if case in found.errors:
+        return
+    try:
+        found.scores[case] = inputs.scores(case, bundle)
+    except BenchmarkError as error:
+        found.errors[case] = str(error)
+
+
+def _row(
+    found: _Found,
+    case: Case,
+    reference: Case | None,
+    samples: Sequence[Sample],
+    bundle: ModelBundle,
+) -> Row:
+    values: _Result = {"error": found.errors.get(case)}
+    if case in found.latency:
+        values |= _latency_values(found.latency[case])
+    if reference in found.latency and case in found.latency:
+        values |= _estimated(
+            "speed_vs_float32",
+            estimate_ratio(_medians(found.latency[reference]), _medians(found.latency[case])),
+        )
+    if case in found.scores:
+        scores = found.scores[case]
+        values |= asdict(accuracy_figures(samples, bundle.classifier.classes, scores))
+        if reference in found.scores:
+            values["agreement_with_float32"] = agreement(scores, found.scores[reference])
+    return Row(
+        model=case.model,
+        version=case.version,
+        format=case.format,
+        precision=case.precision,
+        engine=case.engine,
+        threads=case.threads,
+        size_bytes=case.size_bytes,
+        **values,
+    )
+
+
+def _latency_values(rounds: Sequence[_Result]) -> _Result:
+    runs = np.concatenate([one["latencies_ms"] for one in rounds])
+    p90, p95, p99 = map(float, np.percentile(runs, (90, 95, 99)))
+    p50 = estimate(_medians(rounds))
+    values: _Result = {
+        "provider": rounds[0]["provider"],
+        "rounds": len(rounds),
+        "runs": len(runs),
+        "p90_ms": p90,
+        "p95_ms": p95,
+        "p99_ms": p99 if len(runs) >= MIN_RUNS_FOR_P99 else None,
+        "pictures_per_second": 1000.0 / p50.value,
+        **_estimated("p50_ms", p50),
+    }
+    for name in ("load_ms", "first_result_ms", "peak_rss_mb"):
+        if rounds[0][name] is not None:
+            values |= _estimated(name, estimate([one[name] for one in rounds]))
+    energy = [one["energy_j_per_picture"] for one in rounds]
+    if None not in energy:
+        values["energy_mj_per_picture"] = 1000.0 * float(np.median(energy))
+    return values
+
+
+def _stage_row(found: _Found, case: Case, picture: Path) -> StageRow:
+    rounds = found.stages.get((case, picture))
+    if rounds:
+        return stage_row(case, picture, rounds)
+    return StageRow(
+        model=case.model,
+        precision=case.precision,
+        engine=case.engine,
+        threads=case.threads,
+        picture=picture.suffix.lstrip(".").upper(),
+        error=found.stage_errors.get((case, picture)),
+    )
+
+
+def _medians(rounds: Sequence[_Result]) -> list[float]:
+    return [float(np.median(one["latencies_ms"])) for one in rounds]
+
+
+def _estimated(name: str, found: Estimate) -> _Result:
+    return {name: found.value, f"{name}_interval": found.interval}

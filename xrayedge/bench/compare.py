@@ -1,0 +1,118 @@
+"""Compare two saved reports: which changes are larger than the noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .report import Key, Report, Row
+from .statistics import Interval, ratio_interval
+from .tables import TextTable
+
+Verdict = Literal["better", "worse", "within noise", "no interval"]
+
+#: Less is better in each. A file's size and its accuracy have no noise and are shown apart.
+FIGURES = ("p50_ms", "first_result_ms", "load_ms", "peak_rss_mb")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of one case in both reports.
+
+    Parameters
+    ----------
+    key
+        The case.
+    figure
+        One of `FIGURES`.
+    ratio
+        New over old.
+    interval
+        The ratios that both reports' intervals allow; `None` where one has no interval.
+    """
+
+    key: Key
+    figure: str
+    ratio: float
+    interval: Interval | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the change is larger than the noise: its interval does not hold 1."""
+        if self.interval is None:
+            return "no interval"
+        if self.interval[1] < 1.0:
+            return "better"
+        return "worse" if self.interval[0] > 1.0 else "within noise"
+
+
+def changes(old: Report, new: Report) -> list[Change]:
+    """Every figure that both reports have, in the new report's order."""
+    before = {row.key: row for row in old.rows}
+    return [
+        change
+        for row in new.rows
+        if row.key in before
+        for figure in FIGURES
+        if (change := _change(before[row.key], row, figure)) is not None
+    ]
+
+
+def changes_table(found: list[Change]) -> TextTable:
+    """One line per change."""
+    return TextTable(
+        ("model", "format", "precision", "engine", "threads", "figure", "new / old", "verdict"),
+        tuple(
+            (*map(str, change.key), change.figure, _ratio(change), change.verdict)
+            for change in found
+        ),
+    )
+
+
+def differences(old: Report, new: Report) -> list[str]:
+    """What has no noise: rows of one report only, files, accuracy, and the machine itself."""
+    before = {row.key: row for row in old.rows}
+    after = {row.key: row for row in new.rows}
+    lines = [f"{_title(key)}: only in the old report" for key in before if key not in after]
+    lines += [f"{_title(key)}: only in the new report" for key in after if key not in before]
+    for key in (key for key in after if key in before):
+        for field in _EXACT:
+            then, now = getattr(before[key], field), getattr(after[key], field)
+            if then != now:
+                lines.append(f"{_title(key)}: {field} {then} -> {now}")
+    for fact in new.machine:
+        if fact not in ("before", "after") and new.machine[fact] != old.machine.get(fact):
+            lines.append(f"machine: {fact} {old.machine.get(fact)} -> {new.machine[fact]}")
+    return lines
+
+
+_EXACT = (
+    "version",
+    "provider",
+    "size_bytes",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_auc",
+    "covid_sensitivity",
+    "agreement_with_float32",
+    "error",
+)
+
+
+def _change(old: Row, new: Row, figure: str) -> Change | None:
+    then, now = getattr(old, figure), getattr(new, figure)
+    if then is None or now is None:
+        return None
+    intervals = getattr(new, f"{figure}_interval"), getattr(old, f"{figure}_interval")
+    interval = None if None in intervals else ratio_interval(*intervals)
+    return Change(new.key, figure, now / then, interval)
+
+
+def _ratio(change: Change) -> str:
+    if change.interval is None:
+        return f"{change.ratio:.3f}"
+    return f"{change.ratio:.3f} ({change.interval[0]:.3f}-{change.interval[1]:.3f})"
+
+
+def _title(key: Key) -> str:
+    return " ".join(map(str, key))
