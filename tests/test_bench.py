@@ -2,6 +2,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -43,12 +44,15 @@ def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "small"
     folder.mkdir()
     network = shipped.frontal.network
+    tflite = network.variant("tflite", "int8")
     for variant in network.variants:
         (folder / variant.file).write_bytes(shipped.read(variant))
-    tflite = network.variant("tflite", "int8")
-    classifier = replace(
-        network, variants=(*network.variants, replace(tflite, precision="float32"))
-    )
+    variants = []
+    for variant, precision in (*((one, "int8") for one in network.variants), (tflite, "float32")):
+        file = f"classifier-{precision}.{variant.format}"
+        (folder / file).write_bytes(shipped.read(variant))
+        variants.append(replace(variant, file=file, precision=precision))
+    classifier = replace(network, variants=tuple(variants))
     bundle = replace(shipped, folder=folder, name="small", classifier=classifier)
     bundle.write_manifest()
     return folder
@@ -120,10 +124,11 @@ def test_a_floor_under_agreement(small, labelled, saved):
 def test_a_model_without_float32_does_not_pass_a_floor(small, labelled, tmp_path):
     bundle = ModelBundle.load(small)
     folder = tmp_path / "int8-only"
-    folder.mkdir()
-    for variant in bundle.frontal.network.variants:
-        (folder / variant.file).write_bytes(bundle.read(variant))
-    replace(bundle, folder=folder, classifier=bundle.frontal.network).write_manifest()
+    shutil.copytree(small, folder)
+    (folder / "classifier-float32.tflite").unlink()
+    int8 = tuple(one for one in bundle.classifier.variants if one.precision == "int8")
+    classifier = replace(bundle.classifier, variants=int8)
+    replace(bundle, folder=folder, classifier=classifier).write_manifest()
     result = run(
         "--model", folder, "--rounds", 1, "--data", labelled, "--min-agreement", 0.5
     )  # fmt: skip
@@ -237,18 +242,16 @@ def test_an_altered_bundle_is_left_out(small, tmp_path):
 
 def test_a_file_that_no_engine_loads_does_not_stop_the_others(small, tmp_path):
     bundle = ModelBundle.load(small)
-    for file in small.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    broken = replace(
-        bundle.classifier.variant("onnx", "int8"),
-        file="broken.onnx",
-        sha256=hashlib.sha256(b"no model").hexdigest(),
-    )
-    (tmp_path / broken.file).write_bytes(b"no model")
-    (good, *_) = bundle.classifier.variants
+    folder = tmp_path / "broken"
+    shutil.copytree(small, folder)
+    (good, broken, _) = bundle.classifier.variants
+    (folder / broken.file).write_bytes(b"no model")
+    sha256 = hashlib.sha256(b"no model").hexdigest()
+    broken = replace(broken, size_bytes=len(b"no model"), sha256=sha256)
+    (folder / "classifier-float32.tflite").unlink()
     network = replace(bundle.classifier, variants=(broken, good))
-    replace(bundle, folder=tmp_path, classifier=network).write_manifest()
-    result = run("--model", tmp_path, "--rounds", 2, "--json")
+    replace(bundle, folder=folder, classifier=network).write_manifest()
+    result = run("--model", folder, "--rounds", 2, "--json")
     failed, measured = json.loads(result.stdout)["rows"]
     assert result.exit_code == 1
     assert "can't load" in failed["error"]
