@@ -382,7 +382,8 @@ def evaluate(
     for true, row in result.confusion.items():
         counts = [*row.values(), *([passed[true]] if passed else [])]
         confusion.add_row(true, *map(str, counts))
-    _results.print(confusion, width=max(_results.width, _COLUMN * (len(confusion.columns) + 1)))
+    _results.width = max(_results.width, _COLUMN * (len(confusion.columns) + 1))
+    _results.print(confusion)
 
 
 @main.command()
