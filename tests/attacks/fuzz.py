@@ -115,7 +115,8 @@ def _work(first: int, at: object, outcomes: multiprocessing.Queue) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--only", type=int)
+    parser.add_argument("--first", type=int, default=0, help="number of the first input")
+    parser.add_argument("--only", type=int, help="number of a single input")
     options = parser.parse_args()
     if options.only is not None:
         print(attack(options.only))
@@ -123,7 +124,7 @@ def main() -> int:
     end = time.monotonic() + 60.0 * options.minutes
     counts: Counter[str] = Counter()
     findings = []
-    first = 0
+    first = options.first
     while time.monotonic() < end:
         outcomes: multiprocessing.Queue = multiprocessing.Queue()
         at = multiprocessing.Value("q", first)

@@ -89,14 +89,17 @@ def decode(stream: BinaryIO, name: str, limits: Limits) -> Picture:
         ) from None
 
 
+_DECODERS = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle")
 _thread = threading.local()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep pydicom's warnings and log in this thread back: they quote the patient's data."""
-    warnings.filterwarnings("ignore", module=r"(pydicom|pylibjpeg|libjpeg|openjpeg)(\.|$)")
-    logging.getLogger("pydicom").addFilter(_let_pass)  # adds it once
+    """Keep the decoders' warnings and log in this thread back: they quote the patient's data."""
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(_DECODERS)})(\.|$)")
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in _DECODERS:
+            logging.getLogger(name).addFilter(_let_pass)  # adds it once
     _thread.quiet = True
     try:
         yield
