@@ -13,14 +13,16 @@ pytest.importorskip("sklearn")
 from xrayedge.errors import DatasetError, RunError
 from xrayedge.training import network
 from xrayedge.training.augmentation import Augmentation
+from xrayedge.training.averaging import average
 from xrayedge.training.batches import TrainingBatches, sampling_weights
 from xrayedge.training.calibration import fit_temperature, fit_threshold, fit_weight
 from xrayedge.training.data import Sample, load_dataset
 from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.losses import SourceAwareCrossentropy, targets
+from xrayedge.training.pruning import importance, layer_costs, narrow, plan, prune
 from xrayedge.training.recipe import RECIPES, Phase, Recipe
 from xrayedge.training.run import CHECKPOINT, MODEL, RunRecord
-from xrayedge.training.train import train
+from xrayedge.training.train import build_network, train
 
 
 @pytest.fixture(scope="module")
@@ -254,10 +256,99 @@ def test_batches_depend_on_the_epoch_alone(dataset, recipe):
     assert not np.array_equal(first, started[0][0])
 
 
+def test_an_average_is_a_run_of_its_own(dataset, recipe, tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    short = replace(recipe, phases=(Phase(epochs=1, learning_rate=1e-3, first_block=1),))
+    for seed, folder in enumerate(folders):
+        run(dataset, replace(short, seed=seed), folder)
+    names = {"data_name": {"name": "discs"}}
+    record = average(folders, dataset, tmp_path / "mean", **names)
+    assert RunRecord.read(tmp_path / "mean") == record
+    assert [parent["recipe"]["seed"] for parent in record.averaged] == [0, 1]
+    one, two, mean = (
+        keras.saving.load_model(folder / MODEL, compile=False).get_weights()
+        for folder in (*folders, tmp_path / "mean")
+    )
+    for first, second, both in zip(one, two, mean, strict=True):
+        assert np.allclose((first + second) / 2, both, atol=1e-6)
+    with pytest.raises(RunError, match="holds a run"):
+        average(folders, dataset, tmp_path / "mean", **names)
+    with pytest.raises(RunError, match="two runs"):
+        average(folders[:1], dataset, tmp_path / "another", **names)
+    wide = replace(short, preprocessing=replace(short.preprocessing, fit="crop"))
+    run(dataset, wide, tmp_path / "wide")
+    with pytest.raises(RunError, match="wide: another architecture, preprocessing"):
+        average([*folders, tmp_path / "wide"], dataset, tmp_path / "another", **names)
+
+
+def test_a_pruned_run_is_smaller_and_goes_on_where_it_stopped(dataset, recipe, tmp_path):
+    parent = run(dataset, replace(recipe, widths=((32,), (48,), (48,), (64,))), tmp_path / "wide")
+    size, classes = parent.recipe.preprocessing.size, len(parent.classes)
+    settings = {
+        "data_name": {"name": "discs"},
+        "steps": 2,
+        "changes": {"phases": (Phase(2, learning_rate=1e-3, first_block=1),)},
+    }
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(number, total, epoch):
+        if total == 2:  # the last step's first epoch
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        prune(tmp_path / "wide", dataset, 0.5, tmp_path / "narrow", progress=cut, **settings)
+    record = prune(tmp_path / "wide", dataset, 0.5, tmp_path / "narrow", **settings)
+    assert record.finished
+    assert len(record.history) == 2
+    assert record == RunRecord.read(tmp_path / "narrow")
+    for after, before in zip(
+        layer_costs(record.recipe.widths, size, classes),
+        layer_costs(parent.recipe.widths, size, classes),
+        strict=True,
+    ):
+        assert sum(after) <= 0.51 * sum(before)  # the head keeps its part
+    model = keras.saving.load_model(tmp_path / "narrow" / MODEL, compile=False)
+    assert model.output_shape == (None, classes)
+    assert sorted(path.name for path in (tmp_path / "narrow").iterdir()) == [
+        MODEL,
+        "run.json",
+        "step-1",
+    ]
+    with pytest.raises(RunError, match="no network of this kind"):
+        prune(tmp_path / "wide", dataset, 0.001, tmp_path / "none", **settings)
+
+
+def test_channels_that_nothing_reads_go_first_and_least_squares_keeps_the_rest(recipe):
+    rng = np.random.default_rng(0)
+    wide = replace(recipe, widths=((32,), (32,)))
+    model = build_network(wide, 2)
+    kernel, bias = model.get_layer("block2_conv1").get_weights()
+    kernel[:, :, ::2] = 0.0  # half of the channels below are not read
+    model.get_layer("block2_conv1").set_weights([kernel, bias])
+    inputs = rng.integers(0, 256, (16, 96, 96, 1), dtype=np.uint8)
+    share = importance(model, inputs)[0]
+    assert share[::2].max() == 0.0
+    assert share.sum() == pytest.approx(1.0)
+    smaller = narrow(model, replace(wide, widths=((16,), (32,))), 2, inputs)
+    assert np.allclose(
+        model.predict(inputs, verbose=0), smaller.predict(inputs, verbose=0), rtol=0.05, atol=0.05
+    )
+
+
+def test_the_plan_takes_what_is_worth_least_for_its_cost():
+    even = [np.full(32, 1 / 32), np.full(32, 1 / 32)]
+    assert layer_costs(((32,), (32,)), 8, 1)[0] == [64 * 9 * 32, 16 * 9 * 32 * 32, 4 * 32]
+    uneven = [even[0], np.r_[np.full(16, 1e-6), np.full(16, 1 / 16 - 1e-6)]]
+    assert plan(uneven, ((32,), (32,)), 8, 0.6) == ((32,), (16,))
+
+
 def test_augmentation_keeps_shape_and_follows_its_seed():
     pixels = np.tile(np.arange(120, dtype=np.uint8), (90, 1))
     lender = np.full((50, 70), 200, np.uint8)
-    chances = dict.fromkeys(("blur", "erase", "collimate", "style", "border"), 1.0)
+    often = ("blur", "erase", "collimate", "style", "border", "detail", "text")
+    chances = dict.fromkeys(often, 1.0)
     strong = Augmentation(**chances, texture=0.5, noise=0.02)
     one, same, other = (
         strong.apply(pixels, lender, np.random.default_rng(seed)) for seed in (1, 1, 2)
@@ -291,6 +382,27 @@ def test_a_matched_histogram_is_the_others():
     bright = np.tile(np.arange(128, 256, dtype=np.uint8), (64, 1))
     means = [styled.apply(ramp, bright, np.random.default_rng(n)).mean() for n in range(20)]
     assert ramp.mean() <= min(means) < max(means) <= bright.mean()  # each by a share of its own
+
+
+def test_another_pictures_detail_leaves_the_shades_alone():
+    nothing = {one.name: 0.0 for one in fields(Augmentation)}
+    detailed = Augmentation(**{**nothing, "detail": 1.0})
+    shades = np.tile(np.linspace(60, 190, 128).astype(np.uint8), (128, 1))
+    speckled = np.random.default_rng(0).integers(90, 160, (128, 128), dtype=np.uint8)
+    result = detailed.apply(shades, speckled, np.random.default_rng(0)).astype(float)
+    assert np.abs(cv2.blur(result, (33, 33)) - shades)[20:-20, 20:-20].max() < 6
+    assert np.abs(np.diff(result, axis=0)).mean() > 5  # the shades have none along this axis
+
+
+def test_burnt_in_text_leaves_most_of_the_picture_alone():
+    nothing = {one.name: 0.0 for one in fields(Augmentation)}
+    written = Augmentation(**{**nothing, "text": 1.0})
+    grey = np.full((300, 250), 128, np.uint8)
+    shares = [
+        (written.apply(grey, grey, np.random.default_rng(n)) != 128).mean() for n in range(30)
+    ]
+    assert max(shares) < 0.2
+    assert np.median(shares) > 0
 
 
 def test_within_a_source_a_class_it_never_holds_is_no_rival():

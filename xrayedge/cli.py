@@ -22,7 +22,7 @@ from rich.table import Table
 
 from . import dicom_out
 from .batch import find_pictures, screen_in_order, unique_names
-from .bundle import ModelBundle, ModelFormat, Precision, shipped_bundles
+from .bundle import DEFAULT_MODEL, ModelBundle, ModelFormat, Precision, shipped_bundles
 from .engines import EngineName
 from .errors import ResultsError, XrayEdgeError
 from .files import write_atomically
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .bench.tables import TextTable
     from .doctor import Diagnosis
     from .training.evaluation import Evaluation, GateEvaluation
+    from .training.run import Epoch
 
 _NOT_ALL_SCREENED = 1
 _NOT_ALL_WRITTEN = 1
@@ -82,7 +83,10 @@ _where = click.option(
 
 
 _model = click.option(
-    "--model", default="vgg16", show_default=True, help="A shipped bundle or a bundle's folder."
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A shipped bundle or a bundle's folder.",
 )
 _precision = click.option(
     "--precision", type=click.Choice(get_args(Precision)), default="int8", show_default=True
@@ -109,6 +113,13 @@ def main() -> None:
 @_model
 @_precision
 @_engine
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    help="ONNX Runtime's execution provider, such as TensorrtExecutionProvider; several are in "
+    "order of preference.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
     "--operating-point",
@@ -129,6 +140,12 @@ def main() -> None:
 @click.option(
     "--auto-orient", is_flag=True, help="Put turned and inverted pictures right and screen them."
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give a picture up after this time.",
+)
 @click.option("--max-pixels", type=click.IntRange(min=1), default=Limits().max_pixels)
 @click.option("--max-bytes", type=click.IntRange(min=1), default=Limits().max_bytes)
 @click.pass_context
@@ -138,6 +155,7 @@ def screen(
     model: str,
     precision: Precision,
     engine: EngineName | None,
+    providers: tuple[str, ...],
     threads: int,
     operating_point: str,
     as_json: bool,
@@ -146,6 +164,7 @@ def screen(
     dicom_sr: Path | None,
     dicom_sc: Path | None,
     auto_orient: bool,
+    timeout: float | None,
     max_pixels: int,
     max_bytes: int,
 ) -> None:
@@ -166,6 +185,8 @@ def screen(
         operating_point=operating_point,
         limits=Limits(max_bytes=max_bytes, max_pixels=max_pixels),
         auto_orient=auto_orient,
+        timeout=timeout,
+        providers=providers,
     )
     names = dict(zip(found.pictures, unique_names(found.pictures), strict=True))
     counts: Counter[str] = Counter()
@@ -272,15 +293,14 @@ def models(bundles: tuple[str, ...]) -> None:
     for name in bundles or shipped_bundles():
         bundle = ModelBundle.load(name)
         for variant in bundle.classifier.variants:
-            accuracy = variant.parity.get("accuracy")
+            figures = [variant.parity.get(name) for name in ("accuracy", "agreement")]
             table.add_row(
                 bundle.name,
                 bundle.version,
                 variant.format,
                 variant.precision,
                 f"{variant.size_bytes / 1e6:.1f}",
-                "" if accuracy is None else f"{accuracy:.3f}",
-                f"{variant.parity['agreement']:.3f}",
+                *("" if figure is None else f"{figure:.3f}" for figure in figures),
                 "" if variant.meets_floor else "under the floor",
             )
     _results.print(table)
@@ -438,6 +458,27 @@ def _quiet_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+def _data_name(data: Path, where: list[tuple[str, str]]) -> dict[str, Any]:
+    return {"name": data.name, "where": [f"{column}={value}" for column, value in where]}
+
+
+def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
+    val = ""
+    if epoch.val_loss is not None:
+        val = f"val loss {epoch.val_loss:.4f}  val accuracy {epoch.val_accuracy:.3f}  "
+    _messages.print(
+        f"epoch {number}/{total}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.3f}  "
+        f"{val}{epoch.seconds:.0f} s"
+    )
+
+
+_training_precision = click.option(
+    "--precision",
+    type=click.Choice(["float32", "mixed_bfloat16"]),
+    help="Arithmetic of the training; bfloat16 halves the time where the processor has it.",
+)
+
+
 @main.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder.")
@@ -447,11 +488,7 @@ def _quiet_tensorflow() -> None:
     "--start", type=click.Path(path_type=Path), help="A finished run whose model to begin with."
 )
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "mixed_bfloat16"]),
-    help="Arithmetic of the training; bfloat16 halves the time where the processor has it.",
-)
+@_training_precision
 @click.option(
     "--leave-one-source-out",
     is_flag=True,
@@ -473,7 +510,6 @@ def train(
     _quiet_tensorflow()
     from .training.data import load_dataset
     from .training.recipe import RECIPES
-    from .training.run import Epoch
 
     if recipe_name not in RECIPES:
         raise click.BadParameter(f"no recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
@@ -493,22 +529,13 @@ def train(
         listed = ", ".join(f"{count} {label}" for label, count in counts.items())
         _messages.print(f"{split}: {listed}")
 
-    def show(number: int, total: int, epoch: Epoch) -> None:
-        val = ""
-        if epoch.val_loss is not None:
-            val = f"val loss {epoch.val_loss:.4f}  val accuracy {epoch.val_accuracy:.3f}  "
-        _messages.print(
-            f"epoch {number}/{total}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.3f}  "
-            f"{val}{epoch.seconds:.0f} s"
-        )
-
-    data_name = {"name": data.name, "where": [f"{column}={value}" for column, value in where]}
+    data_name = _data_name(data, where)
     if leave_one_source_out:
         from .training.generalisation import leave_one_source_out as folds
 
         def announce(source: str) -> Callable[[int, int, Epoch], None]:
             _messages.print(f"without {source}")
-            return show
+            return _show_epoch
 
         evaluations = {
             fold.source: fold.evaluation
@@ -527,7 +554,7 @@ def train(
         data_name=data_name,
         weights=weights,
         start=start,
-        progress=show,
+        progress=_show_epoch,
     )
     best = record.best_epoch
     assert best is not None
@@ -535,6 +562,93 @@ def train(
         f"kept epoch {best + 1} of {len(record.history)}, "
         f"temperature {record.temperature:.3f}; {out}"
     )
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="What trained RUN: the narrower network learns from its pictures.",
+)
+@click.option(
+    "--target-macs",
+    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    required=True,
+    metavar="FRACTION",
+    help="Of RUN's multiply-accumulates, and of its weights, to keep at most.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new run folder.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Prune in so many steps, with a short recovery between them.",
+)
+@click.option(
+    "--views",
+    type=click.Path(path_type=Path),
+    help="Keep the varied pictures and RUN's maps of them here, for other fractions.",
+)
+@_training_precision
+@_where
+def prune(
+    run: Path,
+    data: Path,
+    target_macs: float,
+    out: Path,
+    steps: int,
+    views: Path | None,
+    precision: str | None,
+    where: list[tuple[str, str]],
+) -> None:
+    """Make a narrower, faster network of the one in RUN. Goes on where it stopped."""
+    _quiet_tensorflow()
+    from .training.data import load_dataset
+    from .training.pruning import layer_costs
+    from .training.pruning import prune as run_pruning
+
+    record = run_pruning(
+        run,
+        load_dataset(data, where),
+        target_macs,
+        out,
+        data_name=_data_name(data, where),
+        steps=steps,
+        views=views,
+        changes={"precision": precision} if precision else None,
+        progress=_show_epoch,
+    )
+    recipe = record.recipe
+    assert recipe.widths is not None
+    operations, weights = layer_costs(recipe.widths, recipe.preprocessing.size, len(record.classes))
+    widths = ", ".join("-".join(str(width) for width in block) for block in recipe.widths)
+    _messages.print(
+        f"widths {widths}: {sum(operations) / 1e9:.2f} G multiply-accumulates, "
+        f"{sum(weights) / 1e6:.2f} M weights, temperature {record.temperature:.3f}; {out}"
+    )
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="What trained them; its split val fits the temperature.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new run folder.")
+@_where
+def average(runs: tuple[Path, ...], data: Path, out: Path, where: list[tuple[str, str]]) -> None:
+    """Average the weights of RUNS that began with one another into a run of its own."""
+    _quiet_tensorflow()
+    from .training.averaging import average as average_runs
+    from .training.data import load_dataset
+
+    record = average_runs(runs, load_dataset(data, where), out, data_name=_data_name(data, where))
+    _messages.print(f"average of {len(runs)} runs, temperature {record.temperature:.3f}; {out}")
 
 
 @main.command()
@@ -749,12 +863,12 @@ def doctor(
 
 
 def _print_diagnosis(diagnosis: Diagnosis) -> None:
-    processor = diagnosis.processor
-    features = "not available" if processor.features is None else " ".join(processor.features)
+    machine = diagnosis.machine
     _results.print(
-        f"xrayedge {diagnosis.xrayedge}, Python {diagnosis.python}, {diagnosis.system}\n"
-        f"processor: {processor.model or 'name not available'}, {processor.cores} cores; "
-        f"features: {features}"
+        f"xrayedge {machine.versions['xrayedge']}, Python {machine.python}, {machine.system}\n"
+        f"processor: {machine.cpu or 'name not available'} ({machine.architecture}), "
+        f"{machine.usable_cores} of {machine.cores} cores, {diagnosis.threads} threads in use; "
+        f"features: {' '.join(machine.cpu_features) or 'not available'}"
     )
     for engine in diagnosis.engines:
         found = f"{engine.package} {engine.version}" if engine.package else "not installed"

@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _OCTAVES = 5
+_FINEST = 3  # octaves: at twice the input's resolution the third is four input pixels wide
+_CHARACTERS = "ABCDEFGHIKLMNOPRSTUVWXYZ0123456789LLRRAP :/"
+_FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX)
+_CAPITAL = 22.0  # pixels high at OpenCV's scale 1
 _DEEPEST_INSET = 0.18  # of a side: the lungs begin further in
 
 
@@ -32,6 +36,8 @@ class Augmentation:
         Probability of losing resolution to that of a small or over-compressed picture.
     erase
         Probability of blanking a rectangle, where burnt-in text or a device might be.
+    text
+        Probability of burning letters in: a side marker or a few words, as in any hospital.
     collimate
         Probability of blanking bars along the sides, as a collimator or a film's edge does.
     style
@@ -43,6 +49,9 @@ class Augmentation:
     texture
         Natural logarithm of the gain on each octave of detail: detectors and their software
         sharpen and smooth differently.
+    detail
+        Probability of taking the finest detail from another picture: what a detector, its
+        software and a journal's compression leave there then says nothing of the class.
     noise
         Largest standard deviation of added noise, as a fraction of the grey range.
     """
@@ -57,10 +66,12 @@ class Augmentation:
     brightness: float = 0.1
     blur: float = 0.4
     erase: float = 0.3
+    text: float = 0.0
     collimate: float = 0.0
     style: float = 0.0
     border: float = 0.0
     texture: float = 0.0
+    detail: float = 0.0
     noise: float = 0.0
 
     def apply(
@@ -73,6 +84,8 @@ class Augmentation:
         pixels = self._warp(pixels, rng)
         if rng.random() < self.border:
             pixels = _surround(pixels, other, rng)
+        if rng.random() < self.detail:
+            pixels = _swap_detail(pixels, other, rng)
         if self.texture:
             pixels = _retexture(pixels, self.texture, rng)
         if rng.random() < self.blur:
@@ -84,6 +97,8 @@ class Augmentation:
             pixels = _add_noise(pixels, rng.uniform(0.0, self.noise), rng)
         if rng.random() < self.erase:
             pixels = _erase(pixels, rng)
+        if rng.random() < self.text:
+            pixels = _write(pixels, rng)
         if rng.random() < self.collimate:
             pixels = _collimate(pixels, rng)
         return pixels
@@ -135,17 +150,41 @@ def _surround(
 def _retexture(
     pixels: NDArray[np.uint8], strength: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Scale each band of a Laplacian pyramid (Burt & Adelson 1983) by its own random gain."""
+    """Scale each octave of detail by its own random gain."""
+    bands, level = _octaves(pixels, _OCTAVES)
+    gains = np.exp(rng.uniform(-strength, strength, _OCTAVES)).astype(np.float32)
+    return _compose([gain * band for gain, band in zip(gains, bands, strict=True)], level)
+
+
+def _swap_detail(
+    pixels: NDArray[np.uint8], other: NDArray[np.uint8], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """The finest octaves, one to three of them, become ``other``'s."""
+    height, width = pixels.shape
+    count = int(rng.integers(1, _FINEST + 1))
+    fitted = np.asarray(cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    _, level = _octaves(pixels, count)
+    bands, _ = _octaves(fitted, count)
+    return _compose(bands, level)
+
+
+def _octaves(
+    pixels: NDArray[np.uint8], count: int
+) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+    """The finest bands of a Laplacian pyramid (Burt & Adelson 1983), and what is left below."""
     level: NDArray[np.float32] = pixels.astype(np.float32)
     bands = []
-    for _ in range(_OCTAVES):
+    for _ in range(count):
         below = np.asarray(cv2.pyrDown(level), dtype=np.float32)
         bands.append(level - cv2.pyrUp(below, dstsize=(level.shape[1], level.shape[0])))
         level = below
+    return bands, level
+
+
+def _compose(bands: list[NDArray[np.float32]], level: NDArray[np.float32]) -> NDArray[np.uint8]:
     for band in reversed(bands):
-        gain = np.float32(np.exp(rng.uniform(-strength, strength)))
         above = cv2.pyrUp(level, dstsize=(band.shape[1], band.shape[0]))
-        level = np.asarray(above + gain * band, dtype=np.float32)
+        level = np.asarray(above + band, dtype=np.float32)
     return np.asarray(np.clip(np.rint(level), 0, 255), dtype=np.uint8)
 
 
@@ -191,6 +230,28 @@ def _erase(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
     erased[top : top + rows, left : left + columns] = rng.integers(0, 256)
     return erased
+
+
+def _write(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """One to three lines of capitals and digits, bright or dark, mostly near an edge."""
+    height, width = pixels.shape
+    written = pixels.copy()
+    size = min(height, width) * rng.uniform(0.03, 0.08)  # of a capital
+    scale, thickness = size / _CAPITAL, max(1, round(size / 8))
+    left = round(width * _near_an_edge(rng))
+    top = round(height * _near_an_edge(rng))
+    grey = int(rng.choice([255, 255, 230, 0]))
+    for line in range(int(rng.integers(1, 4))):
+        characters = rng.choice(list(_CHARACTERS), size=int(rng.choice([1, 1, 2, 6, 10])))
+        place = (left, top + round((1 + 1.6 * line) * size))
+        font = int(rng.choice(_FONTS))
+        cv2.putText(written, "".join(characters), place, font, scale, grey, thickness)
+    return written
+
+
+def _near_an_edge(rng: np.random.Generator) -> float:
+    distance = 0.25 * rng.random()
+    return distance if rng.random() < 0.5 else 0.9 - distance
 
 
 def _collimate(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -136,7 +136,8 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
     def _augmented(
         self, augmentation: Augmentation, index: int, rng: np.random.Generator
     ) -> NDArray[np.uint8]:
-        other = int(rng.integers(len(self._samples)))
+        # Drawn as the pictures are: what it lends must not tell one class from another.
+        other = int(rng.choice(len(self._samples), p=self._weights))
         pixels = self._read(index)
         if self._any_way_up[index]:
             pixels = _turn_or_invert(pixels, rng)

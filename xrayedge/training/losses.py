@@ -74,3 +74,51 @@ class SourceAwareCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # keras
 def accuracy(y_true: Any, y_pred: Any) -> Any:
     """Share of right labels, for the targets of `targets`."""
     return keras.metrics.categorical_accuracy(y_true[:, 0], y_pred)
+
+
+@keras.saving.register_keras_serializable("xrayedge")
+class Distillation(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
+    """How far a student's activation maps and scores are from its teacher's and from the label.
+
+    The sum of the maps' mean square difference, as a share of the teacher's variance; the
+    divergence of the student's scores from the teacher's; and a tenth of the cross-entropy.
+
+    Parameters
+    ----------
+    variance
+        Of the teacher's maps, over all pictures.
+    """
+
+    def __init__(self, variance: float = 1.0, **settings: Any) -> None:
+        super().__init__(**{"name": "distillation", **settings})
+        self.variance = variance
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Loss ``[N]`` of maps ``[N, h, w, classes]`` against flat maps and one-hot labels."""
+        wanted, labels = _parts(y_true, y_pred)
+        logits, teacher = keras.ops.mean(y_pred, (1, 2)), keras.ops.mean(wanted, (1, 2))
+        difference = keras.ops.mean(keras.ops.square(y_pred - wanted), axis=(1, 2, 3))
+        scores = keras.ops.log_softmax(logits, axis=-1)
+        wanted_scores = keras.ops.log_softmax(teacher, axis=-1)
+        divergence = keras.ops.sum(keras.ops.exp(wanted_scores) * (wanted_scores - scores), axis=-1)
+        crossentropy = -keras.ops.sum(labels * scores, axis=-1)
+        return difference / self.variance + divergence + 0.1 * crossentropy
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras' saving."""
+        return {**super().get_config(), "variance": self.variance}
+
+
+@keras.saving.register_keras_serializable("xrayedge", name="accuracy_of_maps")  # type: ignore[untyped-decorator]
+def map_accuracy(y_true: Any, y_pred: Any) -> Any:
+    """Share of right labels, for maps."""
+    _, labels = _parts(y_true, y_pred)
+    return keras.metrics.categorical_accuracy(labels, keras.ops.mean(y_pred, (1, 2)))
+
+
+def _parts(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """The teacher's maps in the student's shape, and the labels."""
+    shape = keras.ops.shape(y_pred)
+    classes = y_pred.shape[-1]
+    maps = keras.ops.reshape(y_true[:, :-classes], shape)
+    return maps, y_true[:, -classes:]

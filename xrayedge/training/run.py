@@ -49,6 +49,8 @@ class RunRecord:
         Of Python, xrayedge, Keras, its backend and NumPy.
     start
         The record of the run whose model training began with, if there was one.
+    averaged
+        The records of the runs whose weights were averaged, where no training made the model.
     history
         One entry a finished epoch.
     finished
@@ -64,6 +66,7 @@ class RunRecord:
     data: dict[str, Any]
     versions: dict[str, str]
     start: dict[str, Any] | None = None
+    averaged: tuple[dict[str, Any], ...] = ()
     history: tuple[Epoch, ...] = ()
     finished: bool = False
     temperature: float = 1.0
@@ -98,6 +101,7 @@ class RunRecord:
             values.pop("best_epoch")
             values["recipe"] = Recipe.from_dict(values["recipe"])
             values["classes"] = tuple(values["classes"])
+            values["averaged"] = tuple(values.get("averaged", ()))
             values["history"] = tuple(Epoch(**epoch) for epoch in values["history"])
             return cls(**values)
         except FileNotFoundError as error:

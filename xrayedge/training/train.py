@@ -70,7 +70,7 @@ def train(
         The folder holds a finished run, or one of another recipe or of other data; or ``start``
         does not fit.
     """
-    record = _start_or_resume(dataset, recipe, out, data_name, start)
+    record = _start_orresume(dataset, recipe, out, data_name, start)
     samples = dataset.split("train")
     validation = _validation(dataset, recipe)
     first = 0
@@ -78,7 +78,7 @@ def train(
     keras.config.set_dtype_policy(recipe.precision)
     try:
         keras.utils.set_random_seed(recipe.seed)
-        whole = _build(recipe, len(dataset.classes), recipe.dropout)
+        whole = build_network(recipe, len(dataset.classes), recipe.dropout)
         if start is not None:
             whole.load_weights(start / MODEL)
         elif ARCHITECTURES[recipe.architecture].imagenet:
@@ -92,13 +92,13 @@ def train(
             done = min(max(len(record.history) - first, 0), phase.epochs)
             if done < phase.epochs:
                 if record.history:
-                    model = _resume(out, model, fresh_phase=done == 0)
+                    model = resume(out, model, fresh_phase=done == 0)
                 if done == 0:
                     _compile(model, phase, recipe, steps=-(-len(samples) // recipe.batch_size))
                 batches = TrainingBatches(
                     samples, dataset.classes, recipe, epoch=first + done, features=features
                 )
-                recorder = _Recorder(record, number, out, whole, progress)
+                recorder = Recorder(record, number, out, whole, progress)
                 model.fit(
                     batches,
                     validation_data=checked,
@@ -112,12 +112,10 @@ def train(
             first += phase.epochs
     finally:
         keras.config.set_dtype_policy(previous_policy)
-    if start is not None and recipe.start_share:
-        _average(out / MODEL, start / MODEL, recipe.start_share)
-    return _finish(record, out, validation)
+    return finish(record, out, validation)
 
 
-def _start_or_resume(
+def _start_orresume(
     dataset: Dataset, recipe: Recipe, out: Path, data_name: dict[str, Any], start: Path | None
 ) -> RunRecord:
     data = {**data_name, "digest": dataset.digest(), "pictures": dataset.summary()}
@@ -126,7 +124,7 @@ def _start_or_resume(
         parent = RunRecord.read(start)
         _check_start(parent, start, dataset, recipe)
         before = parent.to_dict()
-    fresh = RunRecord(recipe, dataset.classes, data, _versions(), before)
+    fresh = RunRecord(recipe, dataset.classes, data, versions(), before)
     if not (out / "run.json").exists():
         out.mkdir(parents=True, exist_ok=True)
         fresh.write(out)
@@ -153,7 +151,8 @@ def _check_start(parent: RunRecord, start: Path, dataset: Dataset, recipe: Recip
         raise RunError(f"{start}: is a {fits[0]} of {fits[1]} pixels; the recipe makes another")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What trains: Python, this package, Keras, its backend and NumPy."""
     backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
@@ -183,9 +182,12 @@ def _features(below: keras.Model, inputs: NDArray[np.uint8]) -> NDArray[np.float
     return np.asarray(below.predict(inputs, batch_size=16, verbose=0), dtype=np.float32)
 
 
-def _build(recipe: Recipe, classes: int, dropout: float = 0.0) -> keras.Model:
-    size = recipe.preprocessing.size
-    return build(ARCHITECTURES[recipe.architecture], size, classes, dropout)
+def build_network(recipe: Recipe, classes: int, dropout: float = 0.0) -> keras.Model:
+    """The recipe's network, untrained."""
+    architecture = ARCHITECTURES[recipe.architecture]
+    if recipe.widths is not None:
+        architecture = replace(architecture, blocks=recipe.widths)
+    return build(architecture, recipe.preprocessing.size, classes, dropout)
 
 
 def _compile(model: keras.Model, phase: Phase, recipe: Recipe, steps: int) -> None:
@@ -194,13 +196,13 @@ def _compile(model: keras.Model, phase: Phase, recipe: Recipe, steps: int) -> No
             block = int(layer.name[len("block")])
             layer.trainable = phase.first_block is not None and block >= phase.first_block
     model.compile(
-        optimizer=keras.optimizers.AdamW(_schedule(phase, steps), weight_decay=recipe.weight_decay),
+        optimizer=keras.optimizers.AdamW(schedule(phase, steps), weight_decay=recipe.weight_decay),
         loss=SourceAwareCrossentropy(recipe.within_source, recipe.label_smoothing),
         metrics=[accuracy],
     )
 
 
-def _schedule(phase: Phase, steps: int) -> Any:
+def schedule(phase: Phase, steps: int) -> Any:
     schedules = keras.optimizers.schedules
     if phase.decay == "inverse_time":
         return schedules.InverseTimeDecay(
@@ -216,7 +218,7 @@ def _schedule(phase: Phase, steps: int) -> Any:
     )
 
 
-def _resume(out: Path, model: keras.Model, *, fresh_phase: bool) -> keras.Model:
+def resume(out: Path, model: keras.Model, *, fresh_phase: bool) -> keras.Model:
     """The last checkpoint, with its optimiser unless a new phase brings a new one."""
     checkpoint = out / CHECKPOINT
     if not checkpoint.exists():
@@ -227,7 +229,7 @@ def _resume(out: Path, model: keras.Model, *, fresh_phase: bool) -> keras.Model:
     return keras.saving.load_model(checkpoint)
 
 
-class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
+class Recorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
     """After each epoch: checkpoint, best model, record. In that order, so that none is ahead."""
 
     def __init__(
@@ -260,16 +262,17 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships 
             seconds=round(time.monotonic() - self._started, 1),
         )
         record = replace(self.record, history=(*self.record.history, entry))
-        _save(self.model, self._out / CHECKPOINT)
+        save(self.model, self._out / CHECKPOINT)
         if record.best_epoch == len(record.history) - 1:
-            _save_float32(self.model, self._whole, record, self._out / MODEL)
+            save_float32(self.model, self._whole, record, self._out / MODEL)
         record.write(self._out)
         self.record = record
         if self._progress:
             self._progress(len(record.history), record.recipe.epochs, entry)
 
 
-def _save(model: keras.Model, path: Path) -> None:
+def save(model: keras.Model, path: Path) -> None:
+    """Write the model, atomically."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         model.save(temporary)
@@ -278,7 +281,7 @@ def _save(model: keras.Model, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, path: Path) -> None:
+def save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, path: Path) -> None:
     """Save the weights in a float32 network without optimiser, whatever the training policy.
 
     Layers that ``model``, the trained part, does not have come from ``whole``.
@@ -286,26 +289,17 @@ def _save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, pat
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        plain = _build(record.recipe, len(record.classes))
+        plain = build_network(record.recipe, len(record.classes))
     finally:
         keras.config.set_dtype_policy(policy)
     trained = {layer.name for layer in model.layers}
     for layer in plain.layers:
         part = model if layer.name in trained else whole
         layer.set_weights(part.get_layer(layer.name).get_weights())
-    _save(plain, path)
+    save(plain, path)
 
 
-def _average(path: Path, start: Path, share: float) -> None:
-    """Move the model's weights towards those it began with."""
-    model = keras.saving.load_model(path, compile=False)
-    begun = keras.saving.load_model(start, compile=False)
-    pairs = zip(model.get_weights(), begun.get_weights(), strict=True)
-    model.set_weights([(1.0 - share) * after + share * before for after, before in pairs])
-    _save(model, path)
-
-
-def _finish(record: RunRecord, out: Path, validation: _Validation | None) -> RunRecord:
+def finish(record: RunRecord, out: Path, validation: _Validation | None) -> RunRecord:
     if validation is not None:
         inputs, targets = validation
         labels = targets[:, 0].argmax(axis=1)

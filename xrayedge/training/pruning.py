@@ -1,0 +1,429 @@
+"""Structured pruning: whole channels go, and what is left learns from the network it was.
+
+The result is a plain chain of 3x3 convolutions like the network it was made of, only narrower, so
+every engine runs it at full speed. Channels are judged by how much of the next layer's input they
+carry (as in ThiNet, Luo et al. 2017), what is left of each layer is fitted by least squares to what
+the whole one gave (He et al. 2017), and the network then learns from the whole one's activation
+maps on pictures that vary as in training (Hinton et al. 2015, Zagoruyko & Komodakis 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import RunError
+from .batches import TrainingBatches, model_inputs, source_targets
+from .data import Dataset
+from .losses import Distillation, map_accuracy
+from .network import ARCHITECTURES, MAP_LAYER, activation_map_model
+from .recipe import ROBUST, Phase, Recipe
+from .run import MODEL, RunRecord
+from .train import Progress, Recorder, build_network, finish, resume, schedule, versions
+
+Widths = tuple[tuple[int, ...], ...]
+
+#: Channels go in groups: engines compute int8 convolutions in blocks of so many.
+GROUP = 8
+_NARROWEST = 16
+_PICTURES, _PLACES = 96, 60  # to judge and fit by: pictures, and places in each
+_RIDGE = 1e-3
+_VIEWS = 10  # of each training picture, drawn and shown to the teacher once
+
+RECOVERY = Phase(epochs=1, learning_rate=2e-4, first_block=1)
+FINAL = Phase(epochs=8, learning_rate=3e-4, first_block=1)
+
+
+def prune(
+    teacher: Path,
+    dataset: Dataset,
+    fraction: float,
+    out: Path,
+    *,
+    data_name: dict[str, Any],
+    steps: int = 1,
+    views: Path | None = None,
+    changes: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> RunRecord:
+    """Make a narrower network of a trained one, in steps with recovery in between.
+
+    Parameters
+    ----------
+    teacher
+        A finished run of a classifier.
+    dataset
+        Pictures with the splits ``train``, to judge channels and to learn from, and ``val``, for
+        the temperature.
+    fraction
+        Of the teacher's multiply-accumulates, and of its weights, to keep at most.
+    out
+        The run folder. An interrupted pruning goes on there.
+    data_name
+        How the data set was named, for the record.
+    steps
+        In how many steps, with a short recovery between them.
+    views
+        Folder for the varied pictures and the teacher's maps of them; several prunings may share
+        it. Without one they are kept in ``out`` and removed at the end.
+    changes
+        To the recipe: ``phases`` of the last recovery, ``seed``, ``precision``.
+    progress
+        Called after each epoch, as in `train.train`.
+
+    Raises
+    ------
+    RunError
+        The teacher is not a finished run of these classes, the fraction can't be reached, or the
+        folder holds another run.
+    """
+    parent = RunRecord.read(teacher)
+    if not parent.finished or parent.classes != dataset.classes:
+        raise RunError(f"{teacher}: not a finished run of the classes {', '.join(dataset.classes)}")
+    if not 0.0 < fraction < 1.0:
+        raise RunError(f"the fraction to keep must be between 0 and 1, not {fraction}")
+    settings: dict[str, Any] = {
+        "name": "pruned",
+        "phases": (FINAL,),
+        "augmentation": ROBUST,
+        "batch_size": 32,
+        "weight_decay": 1e-4,
+        "label_smoothing": 0.0,
+        "dropout": 0.0,
+        "within_source": 0.0,
+        "keep": "last",
+    }
+    recipe = replace(parent.recipe, **{**settings, **(changes or {})})
+    data = {**data_name, "digest": dataset.digest(), "pictures": dataset.summary()}
+    shown = Views(views or out / "views", teacher, parent, dataset, recipe)
+    model = keras.saving.load_model(teacher / MODEL, compile=False)
+    widths = parent.recipe.widths or ARCHITECTURES[parent.recipe.architecture].blocks
+    inputs = shown.inputs[:: max(1, len(shown.inputs) // _PICTURES)][:_PICTURES]
+    for step in range(1, steps + 1):
+        last = step == steps
+        folder = out if last else out / f"step-{step}"
+        goal = plan(
+            importance(model, inputs),
+            widths,
+            recipe.preprocessing.size,
+            fraction ** (1 / steps),
+        )
+        step_recipe = replace(recipe, widths=goal, phases=recipe.phases if last else (RECOVERY,))
+        record = RunRecord(step_recipe, dataset.classes, data, versions(), parent.to_dict())
+        _recover(model, widths, record, folder, shown, dataset, progress)
+        model = keras.saving.load_model(folder / MODEL, compile=False)
+        widths = goal
+    if views is None:
+        shown.remove()
+    return RunRecord.read(out)
+
+
+def multiply_accumulates(widths: Widths, size: int, classes: int) -> int:
+    """Of one picture, the head included."""
+    return sum(layer_costs(widths, size, classes)[0])
+
+
+def layer_costs(widths: Widths, size: int, classes: int) -> tuple[list[int], list[int]]:
+    """Multiply-accumulates and weights of each convolution and of the head."""
+    operations, weights = [], []
+    channels, side = 1, size
+    for block in widths:
+        for width in block:
+            weights.append(9 * channels * width)
+            operations.append(side * side * weights[-1])
+            channels = width
+        side //= 2
+    weights.append(channels * classes)
+    operations.append(side * side * weights[-1])
+    return operations, weights
+
+
+def importance(model: keras.Model, inputs: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+    """Share of each channel of each convolution in what the next layer is given.
+
+    The mean square of the channel times the square of the weights that read it: ``float64 [width]``
+    for each convolution, with the sum 1.
+    """
+    names = _convolutions(model)
+    squares = [
+        keras.ops.mean(keras.ops.square(_input_of(model, reader)), axis=(1, 2))
+        for reader in (*names[1:], MAP_LAYER)
+    ]
+    found = keras.Model(model.inputs[0], squares).predict(inputs, batch_size=8, verbose=0)
+    shares = []
+    for energy, reader in zip(found, (*names[1:], MAP_LAYER), strict=True):
+        kernel = model.get_layer(reader).get_weights()[0]
+        carried = np.asarray(energy, np.float64).mean(axis=0) * (kernel**2).sum(axis=(0, 1, 3))
+        shares.append(carried / carried.sum())
+    return shares
+
+
+def plan(
+    shares: Sequence[NDArray[np.float64]], widths: Widths, size: int, fraction: float
+) -> Widths:
+    """The widths that lose least for what they save.
+
+    Takes groups of channels one after another, each time from the layer where the least share is
+    lost for the operations and weights saved, until both are down to the fraction.
+
+    Raises
+    ------
+    RunError
+        Every layer is at its narrowest, and it is still too much.
+    """
+    classes = 1  # the head weighs next to nothing
+    sorted_shares = [np.sort(share) for share in shares]
+    full = [sum(cost) for cost in layer_costs(widths, size, classes)]
+    flat = [width for block in widths for width in block]
+    current = list(flat)
+    while True:
+        now = [sum(cost) for cost in layer_costs(_blocks(current, widths), size, classes)]
+        if all(one <= fraction * all_of_it for one, all_of_it in zip(now, full, strict=True)):
+            return _blocks(current, widths)
+        best, best_loss = None, np.inf
+        for layer, width in enumerate(current):
+            if width - GROUP < _NARROWEST:
+                continue
+            gone = flat[layer] - width
+            lost = sorted_shares[layer][gone : gone + GROUP].sum()
+            left = sorted_shares[layer][gone + GROUP :].sum()
+            narrower = [*current[:layer], width - GROUP, *current[layer + 1 :]]
+            after = [sum(cost) for cost in layer_costs(_blocks(narrower, widths), size, classes)]
+            saved = sum(
+                max(0.0, one - less) / all_of_it
+                for one, less, all_of_it in zip(now, after, full, strict=True)
+                if one > fraction * all_of_it
+            )
+            if saved > 0.0 and lost / left / saved < best_loss:
+                best, best_loss = layer, lost / left / saved
+        if best is None:
+            raise RunError(f"no network of this kind has {fraction:.4f} of the operations")
+        current[best] -= GROUP
+
+
+def _blocks(flat: Sequence[int], like: Widths) -> Widths:
+    remaining = iter(flat)
+    return tuple(tuple(next(remaining) for _ in block) for block in like)
+
+
+def narrow(
+    model: keras.Model,
+    recipe: Recipe,
+    classes: int,
+    inputs: NDArray[np.uint8],
+) -> keras.Model:
+    """A network of the recipe's widths that computes what ``model`` does as nearly as it can.
+
+    Layer after layer keeps its most important channels, and its weights are fitted by least
+    squares: from what the narrower layers below now give to what the whole layer gave.
+    """
+    smaller = build_network(recipe, classes)
+    assert recipe.widths is not None
+    flat = [width for block in recipe.widths for width in block]
+    shares = importance(model, inputs)
+    kept = [np.sort(np.argsort(share)[-width:]) for share, width in zip(shares, flat, strict=True)]
+    names = _convolutions(model)
+    first_kernel, first_bias = model.get_layer(names[0]).get_weights()
+    smaller.get_layer(names[0]).set_weights([first_kernel[..., kept[0]], first_bias[kept[0]]])
+    outputs = [*kept[1:], np.arange(classes)]
+    for name, channels in zip((*names[1:], MAP_LAYER), outputs, strict=True):
+        kernel, bias = model.get_layer(name).get_weights()
+        kernel, bias = kernel[..., channels], bias[channels]
+        reach = kernel.shape[0]
+        whole = _patches(_input_model(model, name), inputs, reach)
+        wanted = whole @ kernel.reshape(-1, len(channels)) + bias
+        fitted = _least_squares(_patches(_input_model(smaller, name), inputs, reach), wanted)
+        layer = smaller.get_layer(name)
+        shape = layer.get_weights()[0].shape
+        layer.set_weights([fitted[:-1].reshape(shape), fitted[-1]])
+    return smaller
+
+
+class Views:
+    """Varied training pictures and the teacher's activation maps of them, computed once.
+
+    Parameters
+    ----------
+    folder
+        Holds them; what another call has computed is used again.
+    """
+
+    def __init__(
+        self, folder: Path, teacher: Path, parent: RunRecord, dataset: Dataset, recipe: Recipe
+    ) -> None:
+        self._folder = folder
+        self._inputs, self._targets = folder / "inputs.npy", folder / "targets.npy"
+        if not self._targets.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._compute(keras.saving.load_model(teacher / MODEL, compile=False), dataset, recipe)
+        self.inputs: NDArray[np.uint8] = np.load(self._inputs, mmap_mode="r")
+        self.targets: NDArray[np.float32] = np.load(self._targets, mmap_mode="r")
+
+    def _compute(self, model: keras.Model, dataset: Dataset, recipe: Recipe) -> None:
+        samples = dataset.split("train")
+        inputs, labels = [], []
+        for view in range(_VIEWS):
+            batches = TrainingBatches(samples, dataset.classes, recipe, epoch=view)
+            for index in range(len(batches)):
+                pictures, wanted = batches[index]
+                inputs.append(pictures)
+                labels.append(wanted[:, 0])
+        pictures = np.concatenate(inputs)
+        np.save(self._inputs, pictures)
+        targets = map_targets(model, pictures, np.concatenate(labels))
+        temporary = self._targets.with_suffix(".part.npy")
+        np.save(temporary, targets)
+        temporary.replace(self._targets)
+
+    def remove(self) -> None:
+        """Delete the files."""
+        del self.inputs, self.targets
+        self._inputs.unlink()
+        self._targets.unlink()
+        self._folder.rmdir()
+
+
+def map_targets(
+    model: keras.Model, inputs: NDArray[np.uint8], labels: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """What `losses.Distillation` compares with: each map, flat, then the one-hot label."""
+    maps = activation_map_model(model).predict(inputs, batch_size=16, verbose=0)
+    flat = np.asarray(maps, np.float32).reshape(len(inputs), -1)
+    return np.concatenate([flat, labels], axis=1)
+
+
+class _ViewBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
+    """A share of the views in an order of the epoch's own."""
+
+    def __init__(self, views: Views, recipe: Recipe, epoch: int) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self._views = views
+        self._recipe = recipe
+        self._epoch = epoch
+        self._draw()
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._recipe.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        size = self._recipe.batch_size
+        chosen = np.sort(self._order[index * size : (index + 1) * size])
+        inputs = np.asarray(self._views.inputs[chosen])
+        return inputs, np.asarray(self._views.targets[chosen])
+
+    def on_epoch_end(self) -> None:
+        """Draw the next epoch's order."""
+        self._epoch += 1
+        self._draw()
+
+    def _draw(self) -> None:
+        rng = np.random.default_rng([self._recipe.seed, self._epoch])
+        self._order = rng.permutation(len(self._views.inputs))
+
+
+def _recover(
+    model: keras.Model,
+    widths: Widths,
+    record: RunRecord,
+    folder: Path,
+    views: Views,
+    dataset: Dataset,
+    progress: Progress | None,
+) -> None:
+    """Narrow the model to the record's recipe and let it learn from the views."""
+    if (folder / "run.json").exists():
+        found = RunRecord.read(folder)
+        if found.finished and found.recipe == record.recipe:
+            return
+        if (found.recipe, found.data) != (record.recipe, record.data):
+            raise RunError(f"{folder}: holds another run; give another folder")
+        record = found
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe, (phase,) = record.recipe, record.recipe.phases
+    samples = dataset.split("val")
+    val_inputs = model_inputs(samples, recipe.preprocessing)
+    val_targets = source_targets(samples, dataset.classes)
+    previous_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        keras.utils.set_random_seed(recipe.seed)
+        whole = build_network(recipe, len(dataset.classes))
+        student = activation_map_model(whole)
+        done = len(record.history)
+        batches = _ViewBatches(views, recipe, epoch=done)
+        if done:
+            student = resume(folder, student, fresh_phase=False)
+        else:
+            inputs = views.inputs[:: max(1, len(views.inputs) // _PICTURES)][:_PICTURES]
+            keras.config.set_dtype_policy("float32")
+            fitted = narrow(model, recipe, len(dataset.classes), inputs)
+            keras.config.set_dtype_policy(recipe.precision)
+            whole.set_weights(fitted.get_weights())
+            student.compile(
+                optimizer=keras.optimizers.AdamW(
+                    schedule(phase, len(batches)), weight_decay=recipe.weight_decay
+                ),
+                loss=Distillation(float(np.var(views.targets[:, : -len(dataset.classes)]))),
+                metrics=[keras.metrics.MeanMetricWrapper(map_accuracy, name="accuracy")],
+            )
+        recorder = Recorder(record, 0, folder, whole, progress)
+        if done < phase.epochs:
+            student.fit(
+                batches,
+                validation_data=(val_inputs, map_targets(model, val_inputs, val_targets[:, 0])),
+                epochs=phase.epochs,
+                initial_epoch=done,
+                callbacks=[recorder],
+                shuffle=False,
+                verbose=0,
+            )
+    finally:
+        keras.config.set_dtype_policy(previous_policy)
+    finish(recorder.record, folder, (val_inputs, val_targets))
+
+
+def _convolutions(model: keras.Model) -> list[str]:
+    return [layer.name for layer in model.layers if "_conv" in layer.name]
+
+
+def _input_of(model: keras.Model, name: str) -> Any:
+    return model.get_layer(name).input
+
+
+def _input_model(model: keras.Model, name: str) -> keras.Model:
+    return keras.Model(model.inputs[0], _input_of(model, name))
+
+
+def _patches(below: keras.Model, inputs: NDArray[np.uint8], reach: int) -> NDArray[np.float32]:
+    """What the layer above reads at some places of each picture: ``float32 [N, reach² C]``.
+
+    The same places for every network, so that rows can be compared.
+    """
+    rng = np.random.default_rng(0)
+    margin = reach // 2
+    rows = []
+    for start in range(0, len(inputs), 8):
+        maps = np.asarray(below.predict(inputs[start : start + 8], verbose=0), np.float32)
+        padded = np.pad(maps, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        for picture in padded:
+            tops = rng.integers(0, maps.shape[1], _PLACES)
+            lefts = rng.integers(0, maps.shape[2], _PLACES)
+            rows += [
+                picture[top : top + reach, left : left + reach].ravel()
+                for top, left in zip(tops, lefts, strict=True)
+            ]
+    return np.stack(rows)
+
+
+def _least_squares(given: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Ridge regression with an intercept, its last row."""
+    rows = np.concatenate([given, np.ones((len(given), 1), np.float32)], axis=1).astype(np.float64)
+    gram = rows.T @ rows
+    gram += np.eye(len(gram)) * _RIDGE * np.trace(gram) / len(gram)
+    return np.linalg.solve(gram, rows.T @ wanted).astype(np.float32)
