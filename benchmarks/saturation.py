@@ -26,7 +26,7 @@ from onnxruntime.quantization import QuantType
 from xrayedge.converters import calibration, equalisation, onnx, parity, ranges
 from xrayedge.converters.convert import TrainedRun
 
-from xrayedge.doctor import read_processor
+from xrayedge.machine import describe
 from xrayedge.scores import probabilities
 from xrayedge.training.batches import model_inputs
 from xrayedge.training.data import load_dataset
@@ -69,8 +69,8 @@ def main() -> None:
     every = max(1, len(samples) // arguments.pictures)
     inputs = model_inputs(samples[::every][: arguments.pictures], preprocessing)
     reference = parity.float_probabilities(model, inputs, temperature)
-    features = read_processor().features or ()
-    print(f"here: {' '.join(name for name in features if 'vnni' in name) or 'no VNNI'}")
+    vnni = [name for name in describe().cpu_features if "vnni" in name]
+    print(f"here: {' '.join(vnni) or 'no VNNI'}")
     print("largest difference of a probability from the same file with exact sums, and from float")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

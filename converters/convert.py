@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +31,7 @@ from xrayedge.bundle import (
 from xrayedge.engines import ENGINES, EngineName, open_engine
 from xrayedge.errors import ConversionError, RunError
 from xrayedge.files import write_atomically
+from xrayedge.machine import memory_mb
 from xrayedge.training.batches import model_inputs
 from xrayedge.training.calibration import fit_weight
 from xrayedge.training.data import Dataset, Sample, load_dataset
@@ -209,13 +208,11 @@ def convert(
                 "frontal": gate_made_from,
             },
         ).write_manifest()
-        if out.exists():
-            out.rename(Path(temporary) / "old")
-        shutil.move(folder, out)
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        _replace(out, folder, aside=Path(temporary) / "old")
+    peak = memory_mb("VmHWM")
     progress(
-        f"converted in {time.perf_counter() - started:.0f} s, "
-        f"peak memory {kibibytes * 1024 / 1e9:.2f} GB"
+        f"converted in {time.perf_counter() - started:.0f} s, peak memory "
+        + ("not available" if peak is None else f"{peak / 1000:.2f} GB")
     )
     return ModelBundle.load(out)
 
@@ -255,6 +252,7 @@ class _Job:
             "versions": record.versions,
             "epochs": len(record.history),
             "best_epoch": record.best_epoch,
+            "averaged": [parent["recipe"] for parent in record.averaged],
             "parity": {"pictures": len(samples), "sha256": _digest(pictures.inputs)},
         }
         int8 = None
@@ -365,6 +363,18 @@ class _Job:
             "preprocessing": json.dumps(network.preprocessing.to_dict()),
             "temperature": json.dumps(network.temperature),
         }
+
+
+def _replace(out: Path, new: Path, aside: Path) -> None:
+    """Put ``new`` at ``out``; what was there comes back if that fails."""
+    if out.exists():
+        out.rename(aside)
+    try:
+        new.rename(out)
+    except OSError:
+        if aside.exists():
+            aside.rename(out)
+        raise
 
 
 def _build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:

@@ -135,7 +135,7 @@ def test_a_newer_format_says_which_release_reads_it(copied, release, advice):
         {"size_bytes": "1"},
         {"sha256": "00"},
         {"precision": "int4"},
-        {"file": "frontal-int8.onnx"},
+        {"format": "onnx"},
         {"golden": [{"phantom": 0}]},
     ],
 )

@@ -27,6 +27,9 @@ NEEDS_RELEASE = "0.1.0"
 MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "models"
 
+#: The shipped bundle that is used where none is named.
+DEFAULT_MODEL = "vgg16"
+
 #: A manifest is some kilobytes; more is no manifest.
 _MAX_MANIFEST_BYTES = 4_000_000
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -278,13 +281,15 @@ class ModelBundle:
         write_atomically(self.folder / MANIFEST, (json.dumps(values, indent=2) + "\n").encode())
 
     def _check_files(self) -> None:
-        """No file twice, and nothing in the folder that the manifest does not name.
+        """No two files for one purpose, and nothing in the folder that the manifest does not name.
 
         What is not named is not checked, so it has no business beside files that are.
         """
-        named = [variant.file for variant in self.variants()]
-        if len(set(named)) < len(named):
-            raise ValueError("a file is named twice")
+        for network in (self.classifier, self.frontal.network):
+            purposes = [(variant.format, variant.precision) for variant in network.variants]
+            if len(set(purposes)) < len(purposes):
+                raise ValueError("two files of one format and precision")
+        named = {variant.file for variant in self.variants()}
         for path in sorted(self.folder.iterdir()):
             if path.name not in (MANIFEST, *named) and not path.name.startswith("."):
                 raise BundleError(f"{path}: the manifest names no such file; remove it")
