@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from .imaging import PICTURE_SUFFIXES
 from .screening import Screening
+from .streams import in_order
 
 _AHEAD = 2  # pictures in work at once: one is decoded while another is classified
 
@@ -81,18 +80,4 @@ def screen_in_order(
     parallel
         Whether one picture is read while the one before is classified.
     """
-    if not parallel:
-        yield from map(screen, pictures)
-        return
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        running: deque[Future[Screening]] = deque()
-        try:
-            for picture in pictures:
-                running.append(pool.submit(screen, picture))
-                if len(running) > _AHEAD:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
+    return in_order(screen, pictures, at_once=_AHEAD) if parallel else map(screen, pictures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,9 @@ class Classifier:
         precision: Precision,
         engine: EngineName,
         threads: int,
+        providers: Sequence[str] = (),
     ) -> Classifier:
-        """Load a network's file of the precision that was asked for.
+        """Load a network's file of the precision that was asked for; see `engines.open_engine`.
 
         Raises
         ------
@@ -52,7 +54,8 @@ class Classifier:
             raise EngineError(
                 f"{bundle.name} has no {precision} file for the engine {engine}; it has {there}"
             )
-        return cls(network, open_engine(engine, bundle.read(variant), threads=threads))
+        content = bundle.read(variant)
+        return cls(network, open_engine(engine, content, threads=threads, providers=providers))
 
     def preprocess(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """``uint8 [H, W]`` to the engine's input, ``uint8 [1, size, size, 1]``."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,14 +13,8 @@ from . import golden
 from .bundle import ModelBundle, Network, Variant
 from .engines import ENGINES, Engine, EngineName, available, open_engine
 from .errors import XrayEdgeError
+from .machine import Machine, describe
 
-CPUINFO = Path("/proc/cpuinfo")
-
-#: Instruction sets that decide how fast, and in ONNX Runtime how, int8 and float16 run.
-_FEATURES = (
-    "sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16",
-    "amx_int8", "neon", "asimd", "asimdhp", "asimddp", "i8mm", "sve",
-)  # fmt: skip
 _VNNI = {"avx_vnni", "avx512_vnni"}
 _DISTRIBUTIONS: dict[EngineName, tuple[str, ...]] = {
     "litert": ("ai-edge-litert", "tflite-runtime"),
@@ -30,25 +22,6 @@ _DISTRIBUTIONS: dict[EngineName, tuple[str, ...]] = {
 }
 
 Status = Literal["ok", "differs", "failed", "not-checked"]
-
-
-@dataclass(frozen=True)
-class Processor:
-    """The processor, as Linux describes it.
-
-    Parameters
-    ----------
-    model
-        Its name; ``None`` where the system does not say.
-    cores
-        How many this process may use.
-    features
-        Which of the instruction sets that matter it has; ``None`` where the system does not say.
-    """
-
-    model: str | None
-    cores: int
-    features: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -105,9 +78,7 @@ class Diagnosis:
 
     Parameters
     ----------
-    xrayedge, python, system
-        Versions.
-    processor, engines, checks
+    machine, engines, checks
         See their classes.
     threads
         Processor threads that the checks ran with.
@@ -115,10 +86,7 @@ class Diagnosis:
         Sentences for a person: what works otherwise than was asked for.
     """
 
-    xrayedge: str
-    python: str
-    system: str
-    processor: Processor
+    machine: Machine
     threads: int
     engines: tuple[EngineReport, ...]
     checks: tuple[Check, ...]
@@ -155,9 +123,9 @@ def diagnose(
     BundleError
         There is no such bundle, or its manifest is damaged.
     """
-    processor = read_processor()
+    machine = describe()
     engines = tuple(_report(name) for name in ENGINES)
-    notes = _notes(processor, engines)
+    notes = _notes(machine)
     checks: list[Check] = []
     for model in models:
         bundle = ModelBundle.load(model)
@@ -169,35 +137,12 @@ def diagnose(
                             _check(bundle, network, variant, name, threads, provider, notes)
                         )
     return Diagnosis(
-        xrayedge=version("xrayedge"),
-        python=platform.python_version(),
-        system=platform.platform(),
-        processor=processor,
+        machine=machine,
         threads=threads,
         engines=engines,
         checks=tuple(checks),
         warnings=tuple(dict.fromkeys(notes)),
     )
-
-
-def read_processor(cpuinfo: Path = CPUINFO) -> Processor:
-    """Read Linux's description of the processor."""
-    fields: dict[str, str] = {}
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        name, separator, value = line.partition(":")
-        if separator:
-            fields.setdefault(name.strip().lower(), value.strip())
-    listed = fields.get("flags", fields.get("features"))  # x86 and Arm call them differently
-    features = None
-    if listed is not None:
-        there = set(listed.split())
-        features = tuple(name for name in _FEATURES if name in there)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Processor(fields.get("model name"), cores or 1, features)
 
 
 def _report(name: EngineName) -> EngineReport:
@@ -219,13 +164,13 @@ def _report(name: EngineName) -> EngineReport:
     return EngineReport(name, package, found, providers)
 
 
-def _notes(processor: Processor, engines: Sequence[EngineReport]) -> list[str]:
+def _notes(machine: Machine) -> list[str]:
     notes = []
     if not available():
         remedies = " or ".join(kind.remedy for kind in ENGINES.values())
         notes.append(f"no inference engine is installed; {remedies}")
-    x86 = processor.features is not None and "sse4_1" in processor.features
-    if x86 and not _VNNI & set(processor.features or ()) and engines[1].package:
+    features = set(machine.cpu_features)
+    if "sse4_1" in features and not _VNNI & features and "onnx" in available():
         notes.append(
             "the processor has no VNNI: ONNX Runtime runs int8 files with slower, exact kernels"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -67,10 +68,16 @@ class FrontalCheck:
     classifier: Classifier
 
     @classmethod
-    def open(cls, bundle: ModelBundle, engine: EngineName, threads: int) -> FrontalCheck:
+    def open(
+        cls,
+        bundle: ModelBundle,
+        engine: EngineName,
+        threads: int,
+        providers: Sequence[str] = (),
+    ) -> FrontalCheck:
         """Load a bundle's check; always its int8 file."""
         gate = bundle.frontal
-        return cls(gate, Classifier.open(bundle, gate.network, "int8", engine, threads))
+        return cls(gate, Classifier.open(bundle, gate.network, "int8", engine, threads, providers))
 
     def score(self, pixels: NDArray[np.uint8]) -> float:
         """Probability, 0 to 1, that ``uint8 [H, W]`` is an upright frontal chest radiograph."""

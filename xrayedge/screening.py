@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import ModelBundle, Precision
+from .bundle import DEFAULT_MODEL, ModelBundle, Precision
 from .classifier import Classifier
 from .engines import EngineName, preferred_engine
-from .errors import PictureError
+from .errors import EngineError, PictureError
 from .frontal import Correction, FrontalCheck, contradictions
 from .heatmap import overlay
 from .imaging import AcquisitionTags, Limits, Source, read
 from .scores import decide
+from .streams import in_order
 
 Status = Literal["screened", "rejected", "failed"]
 
@@ -41,7 +46,7 @@ class Screening:
         ``screened``; ``rejected``, a picture that must not be screened; or ``failed``.
     reason
         Why not screened, for a program: ``not-frontal``, ``turned``, ``inverted``,
-        ``too-small``, ``unreadable``, ...
+        ``too-small``, ``unreadable``, ``timeout``, ...
     detail
         The same in a sentence, for a person.
     label
@@ -121,6 +126,8 @@ class Screener:
     screening goes on; an ONNX Runtime session runs calls at once. Where cores are idle, a screener
     for each thread makes LiteRT use them, for a model's memory each (``benchmarks/soak.py``).
 
+    A context manager: leaving it calls `close`.
+
     Parameters
     ----------
     model
@@ -137,6 +144,13 @@ class Screener:
         Largest file and picture accepted.
     auto_orient
         Whether a picture that lies turned or is inverted is put right and screened, not refused.
+    timeout
+        Seconds after which a picture is given up as ``failed``, ``timeout``. Its work ends in the
+        background, at the latest after the stage that it was in; until then it holds its picture,
+        and LiteRT's next call may wait for it.
+    providers
+        ONNX Runtime's execution providers in order of preference, such as
+        ``TensorrtExecutionProvider``; see `engines.onnx.OnnxEngine`. Without any, the processor.
 
     Raises
     ------
@@ -148,7 +162,7 @@ class Screener:
 
     def __init__(
         self,
-        model: str | Path = "vgg16",
+        model: str | Path = DEFAULT_MODEL,
         *,
         precision: Precision = "int8",
         engine: EngineName | None = None,
@@ -156,6 +170,8 @@ class Screener:
         operating_point: str = "balanced",
         limits: Limits | None = None,
         auto_orient: bool = False,
+        timeout: float | None = None,
+        providers: Sequence[str] = (),
     ) -> None:
         self.bundle = ModelBundle.load(model)
         self.precision = precision
@@ -164,10 +180,59 @@ class Screener:
         self._point = self.bundle.classifier.operating_point(operating_point)
         self._limits = limits or Limits()
         self._auto_orient = auto_orient
-        self._frontal = FrontalCheck.open(self.bundle, self.engine, threads)
-        self._classifier = Classifier.open(
-            self.bundle, self.bundle.classifier, precision, self.engine, threads
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+        self._timeout = timeout
+        self._networks: tuple[FrontalCheck, Classifier] | None = (
+            FrontalCheck.open(self.bundle, self.engine, threads, providers),
+            Classifier.open(
+                self.bundle, self.bundle.classifier, precision, self.engine, threads, providers
+            ),
         )
+
+    def __enter__(self) -> Screener:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the engines and their memory; screenings under way in other threads end first.
+
+        To screen afterwards raises `EngineError`; to close again does nothing.
+        """
+        self._networks = None
+
+    def warm_up(self) -> None:
+        """Run both networks once, so that the first picture takes no longer than the next."""
+        frontal, classifier = self._loaded()
+        for one in (frontal.classifier, classifier):
+            size = one.network.preprocessing.size
+            one.classify(np.zeros((1, size, size, 1), np.uint8))
+
+    def screen_stream(
+        self, sources: Iterable[Source], *, heatmap: bool = False, ahead: int = 2
+    ) -> Iterator[Screening]:
+        """Screen pictures that a unit delivers one after another: in order, each when it is ready.
+
+        Parameters
+        ----------
+        sources
+            May be endless and may block, as a queue does; see `screen`.
+        heatmap
+            Whether to draw the overlays.
+        ahead
+            Pictures in work at once. No more than these are taken from ``sources`` before their
+            results are fetched, so memory stays bounded however fast pictures come.
+        """
+        if ahead < 1:
+            raise ValueError(f"ahead must be at least 1, not {ahead}")
+        return in_order(partial(self.screen, heatmap=heatmap), sources, at_once=ahead)
 
     def screen(self, source: Source, *, heatmap: bool = False) -> Screening:
         """Screen one picture. A bad picture gives a `Screening` that says so, never an exception.
@@ -175,11 +240,14 @@ class Screener:
         Parameters
         ----------
         source
-            A path, a file's bytes, or an array; see `imaging.read`.
+            A path, a file's bytes, or an array; see `imaging.read`. A C-contiguous
+            ``uint8 [H, W]`` array is not copied, and may be used again when `screen` is back
+            (with a ``timeout`` that struck, only once its work has ended).
         heatmap
             Whether to draw the overlay.
         """
-        clock = _Clock()
+        networks = self._loaded()
+        clock = _Clock(_name(source), self._timeout)
         result = Screening(
             source=_name(source),
             status="failed",
@@ -196,14 +264,30 @@ class Screener:
             operating_point=self.operating_point,
             timings_ms={},
         )
-        return replace(self._screen(source, heatmap, clock, result), timings_ms=clock.timings())
-
-    def _screen(self, source: Source, heatmap: bool, clock: _Clock, result: Screening) -> Screening:
+        work = partial(self._screen, source, heatmap, networks, clock, result)
         try:
-            with clock.stage("read"):
-                picture = read(source, self._limits)
+            result = work() if self._timeout is None else clock.wait_for(work)
         except PictureError as error:
-            return replace(result, reason=error.reason, detail=str(error))
+            result = replace(result, reason=error.reason, detail=str(error))
+        return replace(result, timings_ms=clock.timings())
+
+    def _loaded(self) -> tuple[FrontalCheck, Classifier]:
+        networks = self._networks  # one look: another thread may close
+        if networks is None:
+            raise EngineError("the screener is closed; make another one")
+        return networks
+
+    def _screen(
+        self,
+        source: Source,
+        heatmap: bool,
+        networks: tuple[FrontalCheck, Classifier],
+        clock: _Clock,
+        result: Screening,
+    ) -> Screening:
+        frontal, classifier = networks
+        with clock.stage("read"):
+            picture = read(source, self._limits)
         pixels = picture.pixels
         result = replace(result, status="rejected", tags=picture.tags)
         if min(pixels.shape) < MIN_SIDE:
@@ -213,9 +297,9 @@ class Screener:
             )
             return replace(result, reason="too-small", detail=detail)
         with clock.stage("frontal"):
-            score = self._frontal.score(pixels)
-            passed = self._frontal.passes(score)
-            found = None if passed else self._frontal.correction(pixels)
+            score = frontal.score(pixels)
+            passed = frontal.passes(score)
+            found = None if passed else frontal.correction(pixels)
         result = replace(result, frontal_score=score)
         if not passed and found is None:
             return replace(
@@ -236,9 +320,9 @@ class Screener:
             pixels = correction.apply(pixels)
             result = replace(result, frontal_score=score, corrections=correction.names())
         with clock.stage("preprocess"):
-            inputs = self._classifier.preprocess(pixels)
+            inputs = classifier.preprocess(pixels)
         with clock.stage("classify"):
-            probabilities, activation_map = self._classifier.classify(inputs)
+            probabilities, activation_map = classifier.classify(inputs)
         label, certain = decide(probabilities, self._point)
         drawn = None
         if heatmap:
@@ -266,22 +350,46 @@ def _as_it_lies(correction: Correction) -> str:
 
 
 class _Clock:
-    """Milliseconds of each stage, and of the whole from its making."""
+    """Milliseconds of each stage, and of the whole from its making; and the time that is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str, timeout: float | None) -> None:
+        self._source = source
+        self._timeout = timeout
         self._started = time.perf_counter()
         self._stages: dict[str, float | None] = dict.fromkeys(_STAGES)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
+        if self._timeout is not None and started - self._started > self._timeout:
+            raise self._timed_out()
         try:
             yield
         finally:
             self._stages[name] = _milliseconds(started)
 
+    def wait_for(self, work: Callable[[], Screening]) -> Screening:
+        """What the work gives, done in a thread, or the error that the time is over."""
+        future: Future[Screening] = Future()
+
+        def do() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=do, name="xrayedge-screen", daemon=True).start()
+        wait([future], self._timeout)
+        if not future.done():
+            raise self._timed_out()
+        return future.result()
+
     def timings(self) -> dict[str, float | None]:
         return {**self._stages, "total": _milliseconds(self._started)}
+
+    def _timed_out(self) -> PictureError:
+        message = f"{self._source}: not screened within {self._timeout:g} seconds"
+        return PictureError(message, reason="timeout")
 
 
 def _milliseconds(started: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, Protocol, get_args
@@ -71,7 +72,9 @@ def preferred_engine() -> EngineName:
     return installed[0]
 
 
-def open_engine(name: EngineName, model: bytes, *, threads: int) -> Engine:
+def open_engine(
+    name: EngineName, model: bytes, *, threads: int, providers: Sequence[str] = ()
+) -> Engine:
     """Load a model file's bytes into an engine.
 
     Parameters
@@ -82,11 +85,14 @@ def open_engine(name: EngineName, model: bytes, *, threads: int) -> Engine:
         The bytes of a file in that engine's format.
     threads
         Processor threads that one `run` may use.
+    providers
+        Of `OnnxEngine`; without any, the processor.
 
     Raises
     ------
     EngineError
-        There is no such engine, it is not installed, or it can't load the model.
+        There is no such engine, it is not installed, it has no providers, or it can't load the
+        model.
     """
     if name not in ENGINES:
         raise EngineError(f"no engine {name!r}; there are {', '.join(get_args(EngineName))}")
@@ -95,9 +101,11 @@ def open_engine(name: EngineName, model: bytes, *, threads: int) -> Engine:
     if name not in available():
         raise EngineError(f"the engine {name} is not installed; {ENGINES[name].remedy}")
     if name == "litert":
+        if providers:
+            raise EngineError("execution providers are ONNX Runtime's; ask for the engine onnx")
         from .litert import LiteRTEngine
 
         return LiteRTEngine(model, threads)
     from .onnx import OnnxEngine
 
-    return OnnxEngine(model, threads)
+    return OnnxEngine(model, threads, providers)

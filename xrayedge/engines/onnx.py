@@ -1,6 +1,14 @@
-"""ONNX files through ONNX Runtime."""
+"""ONNX files through ONNX Runtime: on the processor, or on what its build has beside it."""
 
 from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +16,18 @@ from numpy.typing import NDArray
 from ..errors import EngineError
 
 CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+XNNPACK_PROVIDER = "XnnpackExecutionProvider"
+
+#: Memory that TensorRT may try its kernels in. A Jetson shares its memory with the pictures.
+TENSORRT_WORKSPACE_BYTES = 1 << 30
+
+_log = logging.getLogger(__name__)
 
 
 class OnnxEngine:
-    """An ONNX model on the processor, with as many threads as asked and no more.
+    """An ONNX model with as many processor threads as asked and no more.
 
     Parameters
     ----------
@@ -19,12 +35,21 @@ class OnnxEngine:
         An ONNX file's bytes.
     threads
         Processor threads that one `run` may use.
-    provider
-        ONNX Runtime's execution provider; it falls back to the processor without a word, so
-        ask the property ``provider`` which one it became.
+    providers
+        ONNX Runtime's execution providers, in order of preference. The processor always comes
+        last. A `RuntimeWarning` says so where the first of them can't be had, and the property
+        ``provider`` which one runs.
+
+    Notes
+    -----
+    TensorRT builds an engine for each model and GPU, which takes minutes. It is kept in
+    ``~/.cache/xrayedge/tensorrt/`` (or in ``XDG_CACHE_HOME``), by the model's sha256: not in the
+    bundle's folder, since TensorRT runs the code in an engine, and a bundle may be anyone's.
     """
 
-    def __init__(self, model: bytes, threads: int, provider: str = CPU_PROVIDER) -> None:
+    def __init__(
+        self, model: bytes, threads: int, providers: str | Sequence[str] = CPU_PROVIDER
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -34,10 +59,33 @@ class OnnxEngine:
         # On x86 without VNNI the fast int8 kernels saturate at 16 bits; this takes exact ones
         # there and changes nothing elsewhere (docs/quantisation.md).
         options.add_session_config_entry("session.x64quantprecision", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=[provider])
-        except Exception as error:  # ONNX Runtime's own exceptions share no public base
-            raise EngineError(f"ONNX Runtime can't load the model: {error}") from error
+        wanted = [providers] if isinstance(providers, str) else list(providers)
+        built_in = onnxruntime.get_available_providers()
+        left = [name for name in dict.fromkeys(wanted) if name in built_in and name != CPU_PROVIDER]
+        kept = _kept(model) if TENSORRT_PROVIDER in left else None
+        reasons = []
+        while True:
+            chosen = [(name, provider_options(name, threads, kept)) for name in left]
+            try:
+                self._session = onnxruntime.InferenceSession(
+                    model,
+                    options,
+                    providers=[*chosen, CPU_PROVIDER],
+                    enable_fallback=0,  # ONNX Runtime's own prints to stdout and skips CUDA
+                )
+                break
+            except Exception as error:  # ONNX Runtime's own exceptions share no public base
+                if not left:
+                    raise EngineError(f"ONNX Runtime can't load the model: {error}") from error
+                reasons.append(f"{left.pop(0)}: {error}")
+        if wanted and self.provider != wanted[0]:
+            why = f" ({reasons[0]})" if reasons else ""
+            warnings.warn(
+                f"{wanted[0]} was asked for and {self.provider} runs instead{why}; is its build of "
+                "ONNX Runtime, with its libraries, installed?",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         self._input = self._session.get_inputs()[0].name
 
     @property
@@ -52,3 +100,52 @@ class OnnxEngine:
         except Exception as error:  # as above
             raise EngineError(f"ONNX Runtime can't run the model: {error}") from error
         return np.asarray(outputs[0], np.float32)
+
+
+def provider_options(name: str, threads: int, kept: Path | None) -> dict[str, Any]:
+    """The options of an execution provider; none for one that is not known here.
+
+    Parameters
+    ----------
+    name
+        ONNX Runtime's name for it.
+    threads
+        Processor threads.
+    kept
+        Where TensorRT keeps its engine and its timings of kernels.
+    """
+    if name == TENSORRT_PROVIDER:
+        caching = {
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(kept),
+            "trt_timing_cache_enable": True,
+            "trt_timing_cache_path": str(kept),
+        }
+        return {
+            "trt_int8_enable": True,  # where the file has QDQ nodes, with its scales
+            "trt_fp16_enable": True,  # elsewhere
+            "trt_max_workspace_size": TENSORRT_WORKSPACE_BYTES,
+            **(caching if kept else {}),
+        }
+    if name == CUDA_PROVIDER:
+        return {"arena_extend_strategy": "kSameAsRequested"}  # by default it doubles
+    if name == XNNPACK_PROVIDER:
+        return {"intra_op_num_threads": threads}  # it has a pool of its own
+    return {}
+
+
+def _kept(model: bytes) -> Path | None:
+    """The folder of TensorRT's engine for this model; says so where it has to be built first."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache")
+    digest = hashlib.sha256(model).hexdigest()
+    folder: Path | None
+    try:
+        folder = Path(caches).expanduser() / "xrayedge" / "tensorrt" / digest
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        where = f"it is kept in {folder}"
+    except (OSError, RuntimeError) as error:  # not to be written; a user without a home
+        where = f"it is not kept ({error}); set XDG_CACHE_HOME to a folder that can be written"
+        folder = None
+    if folder is None or not any(folder.glob("*.engine")):
+        _log.warning("TensorRT builds its engine for this model, which takes minutes; %s", where)
+    return folder

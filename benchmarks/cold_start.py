@@ -1,0 +1,109 @@
+"""Time from starting Python to the first result, and the memory that it takes.
+
+    python benchmarks/cold_start.py --model vgg16-edge --rounds 9
+
+Screens pydicom-data's chest in a new process each time: xrayedge with each engine that is
+installed, and, where TensorFlow is, the same file in TensorFlow's own interpreter, in turn. Prints
+medians, and ratios to TensorFlow's, as one JSON object; exit status 1 if labels differ. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+
+_XRAYEDGE = """
+from xrayedge import Screener
+print(Screener(MODEL, engine=ENGINE).screen(PICTURE).label)
+"""
+
+_TENSORFLOW = """
+import tensorflow as tf
+from xrayedge import ModelBundle, read
+from xrayedge.scores import decide, probabilities
+bundle = ModelBundle.load(MODEL)
+network = bundle.classifier
+content = bundle.read(network.variant("tflite", "int8"))
+interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+interpreter.allocate_tensors()
+inputs = network.preprocessing.apply(read(PICTURE).pixels)[None]
+interpreter.set_tensor(interpreter.get_input_details()[0]["index"], inputs)
+interpreter.invoke()
+found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+scores = dict(zip(network.classes, map(float, probabilities(found, network.temperature))))
+print(decide(scores, network.operating_point("balanced"))[0])
+"""
+
+_PICTURE = "from pydicom.data import get_testdata_file as f; print(f('RG1_UNCR.dcm'))"
+
+
+def contenders() -> dict[str, str]:
+    """Programs by what they use, where that is installed."""
+    found = {}
+    if find_spec("ai_edge_litert") or find_spec("tflite_runtime"):
+        found["litert"] = _XRAYEDGE.replace("ENGINE", "'litert'")
+    if find_spec("onnxruntime"):
+        found["onnx"] = _XRAYEDGE.replace("ENGINE", "'onnx'")
+    if find_spec("tensorflow"):
+        found["tensorflow"] = _TENSORFLOW
+    return found
+
+
+def run(program: str) -> tuple[float, float, str]:
+    """Seconds, peak of resident memory in 10^6 bytes, and the label of one new process."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert process.stdout is not None
+    label = process.stdout.read().strip()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"cold_start: a program ended with {status}:\n{program}")
+    return time.perf_counter() - started, usage.ru_maxrss * 1024 / 1e6, label
+
+
+def main() -> int:
+    """Measure as the command line asks; 1 if labels differ."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="vgg16")
+    parser.add_argument("--rounds", type=int, default=9)
+    chosen = parser.parse_args()
+    picture = subprocess.check_output([sys.executable, "-c", _PICTURE], text=True).strip()
+    programs = {
+        name: program.replace("MODEL", repr(chosen.model)).replace("PICTURE", repr(picture))
+        for name, program in contenders().items()
+    }
+    for program in programs.values():  # files into the system's cache
+        run(program)
+    runs: dict[str, list[tuple[float, float, str]]] = {name: [] for name in programs}
+    for _ in range(chosen.rounds):
+        for name, program in programs.items():
+            runs[name].append(run(program))
+    rows = {
+        name: {
+            "seconds": statistics.median(one[0] for one in found),
+            "peak_rss_mb": statistics.median(one[1] for one in found),
+            "label": found[0][2],
+        }
+        for name, found in runs.items()
+    }
+    for name in set(rows) - {"tensorflow"} if "tensorflow" in rows else ():
+        for figure in ("seconds", "peak_rss_mb"):
+            rows[name][f"{figure}_of_tensorflow"] = rows[name][figure] / rows["tensorflow"][figure]
+    print(json.dumps({"model": chosen.model, "rounds": chosen.rounds, "rows": rows}, indent=2))
+    return 0 if len({row["label"] for row in rows.values()}) == 1 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

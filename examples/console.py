@@ -1,0 +1,40 @@
+"""The console of a portable unit: screens each picture as it is taken and shows one line for it.
+
+    python examples/console.py camera-frames/          # or any program that fills a folder
+    find . -name '*.dcm' | python examples/console.py  # or one path a line on stdin
+
+Replace `pictures` by what your unit hands over: paths, files' bytes, or `uint8 [H, W]` frames,
+which are not copied. It may block until the next one is taken.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from xrayedge import Screener
+
+REFUSED = {
+    "not-frontal": "not an upright frontal chest radiograph",
+    "turned": "turned: export it upright",
+    "inverted": "inverted: export it with bones bright",
+    "timeout": "took too long",
+}
+
+
+def pictures() -> Iterator[str]:
+    """Paths from a folder, else from stdin."""
+    if len(sys.argv) > 1:
+        yield from map(str, sorted(Path(sys.argv[1]).iterdir()))
+    else:
+        yield from map(str.strip, sys.stdin)
+
+
+with Screener("vgg16", timeout=10.0) as screener:
+    screener.warm_up()
+    for number, result in enumerate(screener.screen_stream(pictures()), start=1):
+        if result.label is None:  # never show nothing: say why
+            print(f"{number}: NOT SCREENED, {REFUSED.get(result.reason or '', result.reason)}")
+        else:
+            scores = ", ".join(f"{name} {p:.0%}" for name, p in result.probabilities.items())
+            doubt = "" if result.certain else "uncertain, rather "
+            print(f"{number}: {doubt}{result.label} ({scores})", flush=True)

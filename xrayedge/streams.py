@@ -1,0 +1,72 @@
+"""Work on a stream: a bounded number at once, results in order, each as soon as it is ready."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_order(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], *, at_once: int
+) -> Iterator[_Result]:
+    """Work on items that come one after another.
+
+    A thread of its own waits for the next item, so a result does not wait with it; and it takes
+    none from ``items`` while ``at_once`` of them are in work or their results not fetched.
+
+    Parameters
+    ----------
+    work
+        What to do with each; called in several threads.
+    items
+        May be endless, and may block.
+    at_once
+        Items taken and not yet given back as results.
+
+    Raises
+    ------
+    Exception
+        What ``work`` or ``items`` raised, in its place.
+    """
+    free = threading.Semaphore(at_once)
+    running: SimpleQueue[Future[_Result] | None] = SimpleQueue()
+    stopped = threading.Event()
+    pool = ThreadPoolExecutor(at_once)
+
+    def take() -> None:
+        try:
+            source = iter(items)
+            while True:
+                free.acquire()
+                if stopped.is_set():
+                    return
+                try:
+                    item = next(source)
+                except StopIteration:
+                    break
+                with suppress(RuntimeError):  # the pool was shut down while the item came
+                    running.put(pool.submit(work, item))
+        except BaseException as error:
+            broken: Future[_Result] = Future()
+            broken.set_exception(error)
+            running.put(broken)
+        running.put(None)
+
+    # A daemon: it may wait for an item that never comes.
+    threading.Thread(target=take, name="xrayedge-stream", daemon=True).start()
+    try:
+        while (future := running.get()) is not None:
+            result = future.result()
+            free.release()
+            yield result
+    finally:
+        stopped.set()
+        free.release()
+        pool.shutdown(wait=False, cancel_futures=True)
