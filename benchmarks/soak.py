@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import threading
@@ -34,6 +35,9 @@ from xrayedge.machine import memory_mb
 #: Of the resident memory after warm-up, in 10^6 bytes.
 MAX_GROWTH_MB = 5.0
 WARMUP_SHARE = 0.2
+#: Screenings of each thread at least: so long the allocators of threads that meet in ever new ways
+#: go on growing (30 were enough for ONNX Runtime with three threads).
+WARMUP_PER_THREAD = 40
 _SAMPLES = 100  # of the memory, over the whole soak
 _WINDOW = 10  # samples at each end whose medians are compared
 _console = Console(stderr=True)
@@ -84,7 +88,8 @@ def soak(screen: Screen, sources: list[Path], screenings: int, threads: int, tit
             )
             resident.append(memory_mb("VmRSS") or float("nan"))
     seconds = time.perf_counter() - started
-    warm = resident[int(len(resident) * WARMUP_SHARE) :]
+    warmup = max(screenings * WARMUP_SHARE, WARMUP_PER_THREAD * threads)
+    warm = resident[math.ceil(warmup / block) :]
     window = min(_WINDOW, max(1, len(warm) // 2))
     return Soak(
         threads=threads,
@@ -113,6 +118,8 @@ def main() -> int:
     parser.add_argument("--screenings", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=4)
     chosen = parser.parse_args()
+    if chosen.screenings < 2 * WARMUP_PER_THREAD * chosen.threads:
+        parser.error(f"{2 * WARMUP_PER_THREAD} screenings a thread at least, to warm up and to judge")
     options = {"precision": chosen.precision, "engine": chosen.engine}
     bundle = ModelBundle.load(chosen.model)
     names = ("RG1_UNCR.dcm", "RG3_UNCR.dcm", "MR2_UNCR.dcm")

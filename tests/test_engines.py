@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from xrayedge import EngineError, ModelBundle
+from xrayedge import EngineError, ModelBundle, shipped_bundles
 from xrayedge.engines import ENGINES, available, open_engine
+from xrayedge.engines.onnx import _kept, provider_options
 
 INSTALLED = available()
 
@@ -55,3 +56,80 @@ def test_unknown_engines_and_threads_are_refused():
         open_engine("tensorrt", b"", threads=1)  # type: ignore[arg-type]
     with pytest.raises(EngineError, match="threads"):
         open_engine("litert", b"", threads=0)
+
+
+TENSORRT, CUDA, XNNPACK = (f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "Xnnpack"))
+
+
+@pytest.mark.skipif("onnx" not in INSTALLED, reason="ONNX Runtime is not installed")
+def test_a_provider_that_can_not_be_had_is_replaced_with_a_warning(capfd):
+    model = model_bytes("onnx")
+    inputs = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 1), np.uint8)
+    with pytest.warns(RuntimeWarning, match="CUDAExecutionProvider was asked for and CPUExec"):
+        opened = open_engine("onnx", model, threads=1, providers=[CUDA, XNNPACK])
+    assert opened.provider == "CPUExecutionProvider"
+    expected = open_engine("onnx", model, threads=1).run(inputs)
+    assert np.array_equal(opened.run(inputs), expected)
+    assert capfd.readouterr().out == ""  # stdout is for results
+
+
+def test_providers_are_onnx_runtime_s():
+    with pytest.raises(EngineError, match="ask for the engine onnx"):
+        open_engine("litert", model_bytes("litert"), threads=1, providers=[CUDA])
+
+
+def test_every_provider_gets_its_options(tmp_path):
+    tensorrt = provider_options(TENSORRT, 2, tmp_path)
+    assert tensorrt["trt_int8_enable"]
+    assert tensorrt["trt_fp16_enable"]
+    assert tensorrt["trt_engine_cache_path"] == tensorrt["trt_timing_cache_path"] == str(tmp_path)
+    assert not any("cache" in name for name in provider_options(TENSORRT, 2, None))
+    assert provider_options(XNNPACK, 2, None) == {"intra_op_num_threads": 2}
+    assert provider_options("AzureExecutionProvider", 2, None) == {}
+
+
+def test_a_tensorrt_build_is_announced_once_for_each_model(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first, second = (_kept(content) for content in (b"one model", b"another"))
+    assert first.parent == second.parent == tmp_path / "xrayedge" / "tensorrt"
+    assert first != second
+    assert caplog.text.count("takes minutes; it is kept in") == 2
+    (first / "built_sm87.engine").touch()
+    assert _kept(b"one model") == first
+    assert caplog.text.count("takes minutes") == 2
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert _kept(b"one model") is None
+    assert "it is not kept" in caplog.text
+
+
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_shipped_int8_onnx_files_keep_tensorrt_s_rules(name):
+    """Symmetric int8, every zero point 0, scales constant; biases int32, a constant's at that.
+
+    TensorRT itself takes no int32: its provider in ONNX Runtime folds such a bias to float first
+    (onnxruntime's pull request 23517).
+    """
+    onnx = pytest.importorskip("onnx")
+    bundle = ModelBundle.load(name)
+    variants = [one.variant("onnx", "int8") for one in (bundle.classifier, bundle.frontal.network)]
+    if not all(variant.golden for variant in variants):
+        pytest.skip("made by an older converter, whose zero points TensorRT refuses")
+    for variant in variants:
+        graph = onnx.load_model_from_string(bundle.read(variant)).graph
+        constants = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+        biases = {one for node in graph.node if node.op_type == "Conv" for one in node.input[2:]}
+        quantised = 0
+        for node in graph.node:
+            if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+                continue
+            scale, zero = (constants[one] for one in node.input[1:])
+            assert (scale > 0).all()
+            assert not zero.any()
+            if zero.dtype == np.int32:
+                assert set(node.output) <= biases
+                assert node.input[0] in constants
+            else:
+                assert zero.dtype == np.int8
+                quantised += 1
+        assert quantised >= 10

@@ -1,0 +1,119 @@
+"""Whether two models see the same reasons, and whether they look into the lungs.
+
+    python benchmarks/heatmaps.py vgg16-edge vgg16 --data MANIFEST.csv --where set=extended \
+        --where split=test
+
+Each model is a bundle or a training run; the second is the teacher, whose label on each picture is
+the class explained. Prints, with 95 % intervals over patients: how the evidence of both correlates
+over the places of a picture; how often the first one's strongest place is the second's or next to
+it; and how much of each one's evidence for the class lies inside the middle, and how much a map
+that is the same everywhere would have there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from xrayedge.heatmap import evidence
+from xrayedge.training.data import load_dataset
+from xrayedge.training.evaluation import ScoringModel, check_labels
+from xrayedge.training.run import RECORD
+
+Map = NDArray[np.float32]
+
+#: Cells at each edge of the map that count as border: one of seven.
+BORDER = 1
+_ROUNDS, _LEVEL = 1000, (2.5, 97.5)
+
+
+def correlation(one: Map, other: Map) -> float:
+    """Pearson's, over the places of a picture; 0 where a map is the same everywhere."""
+    if min(one.std(), other.std()) == 0.0:
+        return 0.0
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def same_peak(one: Map, other: Map) -> bool:
+    """Whether the strongest places of both are the same or touch, corners included."""
+    places = [np.array(np.unravel_index(found.argmax(), found.shape)) for found in (one, other)]
+    return bool(np.abs(places[0] - places[1]).max() <= 1)
+
+
+def share_inside(found: Map) -> float:
+    """Share of the evidence for a class that lies inside the border; NaN where there is none."""
+    positive = np.maximum(found, 0.0)
+    total = float(positive.sum())
+    return float(inside(positive).sum()) / total if total else float("nan")
+
+
+def inside(found: Map) -> Map:
+    """The map without its border."""
+    return found[BORDER:-BORDER, BORDER:-BORDER]
+
+
+def interval(values: NDArray[np.float64], patients: NDArray[np.int_]) -> tuple[float, float]:
+    """Of the mean, by resampling patients with replacement."""
+    known = ~np.isnan(values)
+    sums = np.bincount(patients, np.where(known, values, 0.0))
+    counts = np.bincount(patients, known)
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(sums), (_ROUNDS, len(sums)))
+    totals, known_totals = sums[drawn].sum(axis=1), counts[drawn].sum(axis=1)
+    low, high = np.percentile(totals[known_totals > 0] / known_totals[known_totals > 0], _LEVEL)
+    return float(low), float(high)
+
+
+def _open(model: str) -> ScoringModel:
+    if (Path(model) / RECORD).is_file():
+        return ScoringModel.from_run(Path(model))
+    return ScoringModel.from_bundle(model, "int8", None, frontal=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("teacher")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    arguments = parser.parse_args()
+    where = [(column, value) for column, _, value in (w.partition("=") for w in arguments.where)]
+    samples = load_dataset(arguments.data, where, complete=False).samples
+    model, teacher = _open(arguments.model), _open(arguments.teacher)
+    if (model.classes, model.preprocessing) != (teacher.classes, teacher.preprocessing):
+        parser.error("the two models differ in classes or in preprocessing")
+    check_labels(samples, model.classes)
+    rows = []
+    uniform = 0.0
+    for sample in track(samples, "screening", console=Console(stderr=True), transient=True):
+        inputs = model.inputs(sample)
+        (_, own), (scores, other) = model.judge(inputs), teacher.judge(inputs)
+        explained = int(scores.argmax())
+        one, two = evidence(own, explained), evidence(other, explained)
+        rows.append((correlation(one, two), same_peak(one, two), *map(share_inside, (one, two))))
+        uniform = inside(one).size / one.size
+    groups = [sample.group for sample in samples]
+    patients = np.unique(groups, return_inverse=True)[1]
+    names = (
+        "correlation of the evidence",
+        "strongest place the same or next to it",
+        f"evidence inside the border: {Path(arguments.model).name}",
+        f"evidence inside the border: {Path(arguments.teacher).name}",
+    )
+    print(f"{len(samples)} pictures of {patients.max() + 1} patients")
+    for name, column in zip(names, np.array(rows, np.float64).T, strict=True):
+        low, high = interval(column, patients)
+        print(f"{name:48}{np.nanmean(column):.3f}  ({low:.3f} to {high:.3f})")
+    print(f"{'evidence inside the border: the same anywhere':48}{uniform:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,514 @@
+"""What fewer operations cost: narrower VGG16s beside MobileNetV2 and DenseNet121.
+
+    python benchmarks/tradeoff.py RUN --data MANIFEST.csv --where set=extended --where split=test \
+        --work WORK --docs docs
+
+Writes docs/tradeoff.md and docs/tradeoff.png. RUN is the teacher's. Each student learns from its
+activation maps of the same varied training pictures, is converted to int8, judged on the pictures
+that --where chooses, and timed beside all others, in turn, in one process with one thread. All that
+is made is kept in WORK: an interrupted call goes on where it stopped. --time-only trains nothing;
+networks that WORK does not hold trained are then timed with random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from contenders import open_litert, open_onnx
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from peers import keras_peers, multiply_accumulates
+from rich.console import Console
+from sklearn.metrics import balanced_accuracy_score
+from xrayedge.converters import calibration, equalisation, parity, ranges
+from xrayedge.converters import onnx as to_onnx
+from xrayedge.converters import tflite as to_tflite
+
+from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
+from xrayedge.engines import EngineName, open_engine
+from xrayedge.files import write_atomically
+from xrayedge.training import pruning
+from xrayedge.training.batches import model_inputs
+from xrayedge.training.calibration import fit_temperature
+from xrayedge.training.data import Dataset, Sample, load_dataset
+from xrayedge.training.evaluation import Evaluation, evaluate
+from xrayedge.training.losses import Distillation, map_accuracy
+from xrayedge.training.network import ARCHITECTURES, activation_map_model
+from xrayedge.training.report import png
+from xrayedge.training.run import MODEL, RunRecord
+from xrayedge.training.train import build_network
+
+RATIOS = (2, 4, 8, 12, 16, 24)
+PEERS = ("MobileNetV2", "DenseNet121")
+ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
+ROUNDS, RUNS = 9, 12  # per file and engine: medians of so many runs, in so many rounds
+BOOTSTRAP_ROUNDS = 1000
+UNTRAINED_PICTURES = 8  # are enough for the ranges of networks whose scores nobody reads
+_LEVEL = (2.5, 97.5)
+_SUFFIXES: dict[EngineName, str] = {"litert": "int8.tflite", "onnx": "int8.onnx"}
+_console = Console(stderr=True, highlight=False)
+
+_TEXT = """\
+# What fewer operations cost
+
+Written by `{command}`.
+
+The first line is the teacher. `vgg16 / 8` is the teacher pruned by `xrayedge prune` to an eighth of
+its multiply-accumulates and of its weights; see `xrayedge/training/pruning.py`. MobileNetV2 and
+DenseNet121 begin with random weights and learn from the same teacher's activation maps of the same
+varied pictures as the pruned networks, which begin with what the teacher knows.
+
+All figures are of the int8 files: accuracy on {pictures} pictures of {patients} patients, with 95 %
+intervals over patients; `lost` is the teacher's figure less the network's, by a paired bootstrap.
+Times are medians of {rounds} rounds in which all files took turns in one process, one thread each;
+ratios hold from machine to machine better than milliseconds do. No accuracy means that the network
+was not trained, only timed.
+
+![latency against balanced accuracy](tradeoff.png)
+"""
+
+
+@dataclass(frozen=True)
+class Student:
+    """One line of the comparison.
+
+    Parameters
+    ----------
+    name
+        For a person.
+    folder
+        Holds its model and files.
+    epochs
+        It has learned for; 0 where its weights are random, and `None` for the teacher.
+    temperature
+        Divides its logits.
+    """
+
+    name: str
+    folder: Path
+    epochs: int | None
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was measured of a student."""
+
+    student: Student
+    operations: int
+    sizes: dict[EngineName, int]
+    evaluation: Evaluation | None
+    lost: dict[str, tuple[float, float, float]]
+    milliseconds: dict[EngineName, Estimate]
+    times_faster: dict[EngineName, Estimate]
+
+
+def pruned(
+    ratio: int, teacher: Path, dataset: Dataset, data: Path, arguments: argparse.Namespace
+) -> Student:
+    """The teacher pruned to one ``ratio``-th, trained or as a network of the planned widths."""
+    name, folder = f"vgg16 / {ratio}", arguments.work / f"vgg16-{ratio}x"
+    if not arguments.time_only:
+        changes: dict[str, Any] = {"precision": arguments.precision}
+        if arguments.epochs:
+            changes["phases"] = (replace(pruning.FINAL, epochs=arguments.epochs),)
+        if not _finished(folder):
+            _console.print(f"pruning to one {ratio}th")
+            pruning.prune(
+                teacher,
+                dataset,
+                1.0 / ratio,
+                folder,
+                data_name={"name": data.name, "where": []},
+                views=arguments.work / "views",
+                changes=changes,
+                progress=lambda number, total, epoch: _console.print(
+                    f"  epoch {number}/{total}  loss {epoch.loss:.4f}  {epoch.seconds:.0f} s"
+                ),
+            )
+    if _finished(folder):
+        record = RunRecord.read(folder)
+        return Student(name, folder, len(record.history), record.temperature)
+    planned = folder.with_name(f"{folder.name}-untrained")
+    if not (planned / MODEL).exists():
+        record = RunRecord.read(teacher)
+        model = keras.saving.load_model(teacher / MODEL, compile=False)
+        inputs = model_inputs(dataset.split("train")[::24], record.recipe.preprocessing)
+        widths = pruning.plan(
+            pruning.importance(model, inputs),
+            record.recipe.widths or ARCHITECTURES[record.recipe.architecture].blocks,
+            record.recipe.preprocessing.size,
+            1.0 / ratio,
+        )
+        narrower = build_network(replace(record.recipe, widths=widths), len(record.classes))
+        planned.mkdir(parents=True)
+        narrower.save(planned / MODEL)
+    return Student(name, planned, 0, 1.0)
+
+
+def peer(name: str, teacher: Path, dataset: Dataset, arguments: argparse.Namespace) -> Student:
+    """A network of another kind, taught as the pruned ones are."""
+    folder = arguments.work / name.lower()
+    done = folder / "temperature.txt"
+    if not done.exists() and not arguments.time_only:
+        _console.print(f"training {name}")
+        _teach(name, folder, teacher, dataset, arguments)
+    if done.exists():
+        temperature, epochs = done.read_text(encoding="utf-8").split()
+        return Student(name, folder, int(epochs), float(temperature))
+    untrained = folder.with_name(f"{folder.name}-untrained")
+    if not (untrained / MODEL).exists():
+        untrained.mkdir(parents=True)
+        keras_peers()[name]().save(untrained / MODEL)
+    return Student(name, untrained, 0, 1.0)
+
+
+def _teach(
+    name: str, folder: Path, teacher: Path, dataset: Dataset, arguments: argparse.Namespace
+) -> None:
+    record = RunRecord.read(teacher)
+    recipe = replace(record.recipe, augmentation=pruning.ROBUST, batch_size=32)
+    views = pruning.Views(arguments.work / "views", teacher, record, dataset, recipe)
+    targets = np.asarray(views.targets)
+    epochs = arguments.epochs or pruning.FINAL.epochs
+    folder.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(record.recipe.seed)
+    keras.config.set_dtype_policy(arguments.precision)
+    model = keras_peers()[name]()
+    keras.config.set_dtype_policy("float32")
+    student = activation_map_model(model)
+    steps = epochs * -(-len(targets) // recipe.batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(0.0, steps, 0.0, None, 1e-3, steps // 20)
+    student.compile(
+        optimizer=keras.optimizers.AdamW(rate, weight_decay=1e-4),
+        loss=Distillation(float(np.var(targets[:, : -len(dataset.classes)]))),
+        metrics=[keras.metrics.MeanMetricWrapper(map_accuracy, name="accuracy")],
+    )
+    student.fit(
+        np.asarray(views.inputs),
+        targets,
+        batch_size=recipe.batch_size,
+        epochs=epochs,
+        callbacks=[keras.callbacks.BackupAndRestore(folder / "backup")],
+        verbose=2,
+    )
+    plain = keras_peers()[name]()
+    plain.set_weights(model.get_weights())
+    plain.save(folder / MODEL)
+    held_out = dataset.split("val")
+    inputs = model_inputs(held_out, record.recipe.preprocessing)
+    labels = np.array([dataset.classes.index(sample.label) for sample in held_out])
+    logits = np.asarray(plain.predict(inputs, batch_size=16, verbose=0))
+    content = f"{fit_temperature(logits, labels)} {epochs}\n"
+    write_atomically(folder / "temperature.txt", content.encode())
+
+
+def convert(student: Student, chosen: calibration.CalibrationSet, out: Path) -> None:
+    """Write the student's int8 files, unless they are there: ours by our recipes."""
+    targets = [out / f"{student.folder.name}-{suffix}" for suffix in _SUFFIXES.values()]
+    if all(target.exists() for target in targets):
+        return
+    _console.print(f"converting {student.name}")
+    if student.epochs == 0:
+        chosen = calibration.CalibrationSet(chosen.inputs[:UNTRAINED_PICTURES])
+    model = keras.saving.load_model(student.folder / MODEL, compile=False)
+    if student.name in PEERS:
+        contents = [_tflite_of_any(model, chosen), _onnx_of_any(model, chosen, out)]
+    else:
+        model = equalisation.equalise(model, chosen)
+        equalisation.round_kernels(model)
+        found = ranges.observe(model, chosen)["percentile"]
+        contents = [to_tflite.static_int8(model, found), to_onnx.static_int8(model, found)]
+    for target, content in zip(targets, contents, strict=True):
+        write_atomically(target, content)
+
+
+def _tflite_of_any(model: keras.Model, chosen: calibration.CalibrationSet) -> bytes:
+    """By TensorFlow's own quantisation: our recipes know chains of convolutions alone."""
+    maps = activation_map_model(model)
+    image = keras.Input(batch_shape=(1, *maps.inputs[0].shape[1:]), dtype="uint8", name="image")
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, maps(image)))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([one] for one in chosen)
+    return bytes(converter.convert())
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    def __init__(self, chosen: calibration.CalibrationSet) -> None:
+        self._pictures = iter(chosen)
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        picture = next(self._pictures, None)
+        return None if picture is None else {"image": picture}
+
+
+def _onnx_of_any(model: keras.Model, chosen: calibration.CalibrationSet, out: Path) -> bytes:
+    """By ONNX Runtime's own quantisation, in the same format as our files (QDQ, S8S8)."""
+    plain, prepared, quantised = (out / f".{stage}.onnx" for stage in ("plain", "prep", "int8"))
+    try:
+        plain.write_bytes(to_onnx.float32(model))
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantised,
+            _Reader(chosen),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return quantised.read_bytes()
+    finally:
+        for file in (plain, prepared, quantised):
+            file.unlink(missing_ok=True)
+
+
+def time_in_turn(files: Sequence[Path], picture: NDArray[np.uint8]) -> list[list[float]]:
+    """Milliseconds of each file: a median a round; all take turns, one thread each."""
+    # By hand: our setting for exact int8 on older processors makes ONNX Runtime refuse DenseNet121.
+    openers = {"litert": open_litert, "onnx": open_onnx}
+    engines = [openers[_engine_of(file)](str(file), 1) for file in files]
+    found: list[list[float]] = [[] for _ in files]
+    for number in range(-1, ROUNDS):  # the first round warms up
+        for engine, rounds in zip(engines, found, strict=True):
+            times = []
+            for _ in range(RUNS):
+                started = time.perf_counter()
+                engine(picture)
+                times.append((time.perf_counter() - started) * 1000.0)
+            if number >= 0:
+                rounds.append(float(np.median(times)))
+    return found
+
+
+def _engine_of(file: Path) -> EngineName:
+    return "litert" if file.suffix == ".tflite" else "onnx"
+
+
+def paired_loss(
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    reference: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> dict[str, tuple[float, float, float]]:
+    """What balanced accuracy and macro AUC lose, each with its 95 % interval over patients."""
+    labels = np.array([classes.index(sample.label) for sample in samples])
+    figures: dict[str, Callable[[NDArray[np.float64], NDArray[np.int_]], float]] = {
+        "balanced_accuracy": lambda scores, true: float(
+            balanced_accuracy_score(true, scores.argmax(axis=1))
+        ),
+        "macro_auc": parity.macro_auc,
+    }
+    patients = parity.groups([sample.group for sample in samples])
+    members = [np.flatnonzero(patients == one) for one in np.unique(patients)]
+    rng = np.random.default_rng(0)
+    rounds: list[list[float]] = []
+    while len(rounds) < BOOTSTRAP_ROUNDS:
+        drawn = rng.integers(0, len(members), len(members))
+        rows = np.concatenate([members[one] for one in drawn])
+        if len(np.unique(labels[rows])) == len(np.unique(labels)):
+            rounds.append(
+                [
+                    figure(reference[rows], labels[rows]) - figure(found[rows], labels[rows])
+                    for figure in figures.values()
+                ]
+            )
+    low, high = np.percentile(rounds, _LEVEL, axis=0)
+    return {
+        name: (figure(reference, labels) - figure(found, labels), low[index], high[index])
+        for index, (name, figure) in enumerate(figures.items())
+    }
+
+
+def measure(
+    students: Sequence[Student],
+    samples: Sequence[Sample],
+    dataset: Dataset,
+    teacher: RunRecord,
+    out: Path,
+) -> list[Line]:
+    """Judge and time the students; the first is what the others are compared with."""
+    inputs = model_inputs(samples, teacher.recipe.preprocessing)
+    files = {
+        student: {engine: out / f"{student.folder.name}-{_SUFFIXES[engine]}" for engine in ENGINES}
+        for student in students
+    }
+    scores: dict[Student, NDArray[np.float64]] = {}
+    for student in students:
+        if student.epochs != 0:
+            _console.print(f"judging {student.name}")
+            content = files[student]["litert"].read_bytes()
+            engine = open_engine("litert", content, threads=os.cpu_count() or 1)
+            scores[student] = parity.engine_probabilities(engine, inputs, student.temperature)
+    _console.print("timing")
+    cases = [(student, engine) for student in students for engine in ENGINES]
+    timed = dict(
+        zip(
+            cases,
+            time_in_turn([files[student][engine] for student, engine in cases], inputs[:1]),
+            strict=True,
+        )
+    )
+    first = students[0]
+    lines = []
+    for student in students:
+        trained = student in scores
+        operations_file = out / f"{student.folder.name}-{_SUFFIXES['onnx']}"
+        lines.append(
+            Line(
+                student,
+                multiply_accumulates(operations_file),
+                {engine: file.stat().st_size for engine, file in files[student].items()},
+                evaluate(samples, dataset.classes, scores[student]) if trained else None,
+                paired_loss(samples, dataset.classes, scores[first], scores[student])
+                if trained and student is not first
+                else {},
+                {engine: estimate(timed[student, engine]) for engine in ENGINES},
+                {
+                    engine: estimate_ratio(timed[first, engine], timed[student, engine])
+                    for engine in ENGINES
+                },
+            )
+        )
+    return lines
+
+
+def table(lines: Sequence[Line]) -> str:
+    """The lines in Markdown."""
+    headings = [
+        "network",
+        "epochs",
+        "G MAC",
+        "MB, TFLite",
+        "balanced accuracy",
+        "lost",
+        "macro AUC",
+        "lost",
+        "COVID sensitivity",
+        *(f"ms, {engine}" for engine in ENGINES),
+        *(f"times faster, {engine}" for engine in ENGINES),
+    ]
+    rows = [headings, ["---"] * len(headings)]
+    for line in lines:
+        epochs = "teacher" if line.student.epochs is None else str(line.student.epochs)
+        rows.append(
+            [
+                line.student.name,
+                epochs,
+                f"{line.operations / 1e9:.2f}",
+                f"{line.sizes['litert'] / 1e6:.2f}",
+                _figure(line, "balanced_accuracy"),
+                _lost(line, "balanced_accuracy"),
+                _figure(line, "macro_auc"),
+                _lost(line, "macro_auc"),
+                _figure(line, "recall/covid"),
+                *(f"{line.milliseconds[engine].value:.2f}" for engine in ENGINES),
+                *(f"{line.times_faster[engine].value:.1f}" for engine in ENGINES),
+            ]
+        )
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _figure(line: Line, name: str) -> str:
+    if line.evaluation is None:
+        return ""
+    found = line.evaluation.figures[name]
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def _lost(line: Line, name: str) -> str:
+    if name not in line.lost:
+        return ""
+    return "{:+.3f} ({:+.3f} to {:+.3f})".format(*line.lost[name])
+
+
+def draw(lines: Sequence[Line]) -> Canvas:
+    """Latency against balanced accuracy where that is known, and against operations."""
+    canvas = Canvas(figsize=(11, 4.5), layout="constrained")
+    accuracy, speed = canvas.subplots(1, 2)
+    for line in lines:
+        colour = "tab:orange" if line.student.name in PEERS else "tab:blue"
+        milliseconds = line.milliseconds["litert"].value
+        speed.plot(line.operations / 1e9, milliseconds, "o", color=colour)
+        speed.annotate(line.student.name, (line.operations / 1e9, milliseconds), fontsize=8)
+        if line.evaluation is None:
+            continue
+        found = line.evaluation.figures["balanced_accuracy"]
+        spread = [[found.value - found.low], [found.high - found.value]]
+        accuracy.errorbar(milliseconds, found.value, spread, fmt="o", color=colour, capsize=3)
+        accuracy.annotate(line.student.name, (milliseconds, found.value), fontsize=8)
+    accuracy.set(xscale="log", xlabel="ms a picture, int8, LiteRT, one thread")
+    accuracy.set(ylabel="balanced accuracy, 95 % interval over patients")
+    speed.set(xscale="log", yscale="log", xlabel="multiply-accumulates, thousand millions")
+    speed.set(ylabel="ms a picture, int8, LiteRT, one thread")
+    return canvas
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("teacher", type=Path, metavar="RUN")
+    parser.add_argument("--data", type=Path, required=True, help="what trained RUN")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--docs", type=Path, required=True)
+    parser.add_argument("--ratios", type=int, nargs="*", default=list(RATIOS))
+    parser.add_argument("--epochs", type=int, help="of the students; default: as `xrayedge prune`")
+    parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16"])
+    parser.add_argument("--time-only", action="store_true")
+    arguments = parser.parse_args()
+    dataset = load_dataset(arguments.data)
+    where = [(column, value) for column, _, value in (w.partition("=") for w in arguments.where)]
+    samples = load_dataset(arguments.data, where, complete=False).samples
+    record = RunRecord.read(arguments.teacher)
+    students = [Student("vgg16", arguments.teacher, None, record.temperature)]
+    for ratio in arguments.ratios:
+        students.append(pruned(ratio, arguments.teacher, dataset, arguments.data, arguments))
+    students += [peer(name, arguments.teacher, dataset, arguments) for name in PEERS]
+    files = arguments.work / "files"
+    files.mkdir(parents=True, exist_ok=True)
+    chosen = calibration.choose(dataset.split("train"), record.recipe.preprocessing)
+    for student in students:
+        convert(student, chosen, files)
+    lines = measure(students, samples, dataset, record, files)
+    text = _TEXT.format(
+        command=f"python benchmarks/tradeoff.py {shlex.join(_without_folders(sys.argv[1:]))}",
+        pictures=len(samples),
+        patients=len({sample.group for sample in samples}),
+        rounds=ROUNDS,
+    )
+    write_atomically(arguments.docs / "tradeoff.png", png(draw(lines)))
+    write_atomically(arguments.docs / "tradeoff.md", f"{text}\n{table(lines)}".encode())
+    print(table(lines), end="")
+
+
+def _without_folders(words: Sequence[str]) -> list[str]:
+    """Paths without their folders, which mean nothing on another machine."""
+    return [Path(word).name if "/" in word and "=" not in word else word for word in words]
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "run.json").exists() and RunRecord.read(folder).finished
+
+
+if __name__ == "__main__":
+    main()
