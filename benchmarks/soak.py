@@ -119,7 +119,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=4)
     chosen = parser.parse_args()
     if chosen.screenings < 2 * WARMUP_PER_THREAD * chosen.threads:
-        parser.error(f"{2 * WARMUP_PER_THREAD} screenings a thread at least, to warm up and to judge")
+        parser.error(
+            f"{2 * WARMUP_PER_THREAD} screenings a thread at least, to warm up and to judge"
+        )
     options = {"precision": chosen.precision, "engine": chosen.engine}
     bundle = ModelBundle.load(chosen.model)
     names = ("RG1_UNCR.dcm", "RG3_UNCR.dcm", "MR2_UNCR.dcm")

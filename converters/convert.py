@@ -1,4 +1,4 @@
-"""Two training runs, a classifier's and a frontal check's, to one bundle."""
+"""A classifier's training run and a frontal check to one bundle."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def variants_of(
 
 def convert(
     classifier: TrainedRun,
-    frontal: TrainedRun,
+    frontal: TrainedRun | ModelBundle,
     out: Path,
     *,
     name: str,
@@ -162,6 +162,8 @@ def convert(
 
     Parameters
     ----------
+    frontal
+        The run of a frontal check, or the bundle whose frontal check is taken over as it is.
     variants
         Which files of the classifier to make.
     parity_samples
@@ -180,9 +182,7 @@ def convert(
     if out.exists() and not (force and (out / MANIFEST).is_file()):
         remedy = "--force replaces bundles only" if force else "--force replaces it"
         raise ConversionError(f"{out}: already exists; give another folder ({remedy})")
-    positive = frontal.record.recipe.turned_label
-    threshold = frontal.record.threshold
-    if positive is None or threshold is None:
+    if isinstance(frontal, TrainedRun) and frontal.record.threshold is None:
         raise ConversionError(f"{frontal.folder}: not the run of a frontal check")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
@@ -190,15 +190,13 @@ def convert(
         folder.mkdir()
         job = _Job(folder, name, model_version, force, debug_layers, progress)
         network, made_from = job.network("classifier", classifier, variants, parity_samples)
-        gate, gate_made_from = job.network("frontal", frontal, FRONTAL_VARIANTS, ())
-        if len(gate.variants) < len(FRONTAL_VARIANTS):
-            raise ConversionError("the frontal check needs all its files; see above (or --force)")
+        gate, gate_made_from = job.gate(frontal)
         ModelBundle(
             folder=folder,
             name=name,
             version=model_version,
             classifier=network,
-            frontal=FrontalGate(gate, positive, threshold),
+            frontal=gate,
             provenance={
                 "xrayedge": version("xrayedge"),
                 "tensorflow": tf.__version__,
@@ -278,6 +276,20 @@ class _Job:
             points = _operating_points(record.classes, labels, reference)
             network = replace(network, operating_points=points)
         return network, provenance
+
+    def gate(self, frontal: TrainedRun | ModelBundle) -> tuple[FrontalGate, dict[str, Any]]:
+        """Write the frontal check's files; its entry in the manifest, and what it was made from."""
+        if isinstance(frontal, ModelBundle):
+            for variant in frontal.frontal.network.variants:
+                write_atomically(self.folder / variant.file, frontal.read(variant))
+            return frontal.frontal, frontal.provenance.get("frontal", {})
+        label, threshold = frontal.record.recipe.turned_label, frontal.record.threshold
+        assert label is not None  # only the runs of frontal checks have a threshold
+        assert threshold is not None
+        network, made_from = self.network("frontal", frontal, FRONTAL_VARIANTS, ())
+        if len(network.variants) < len(FRONTAL_VARIANTS):
+            raise ConversionError("the frontal check needs all its files; see above (or --force)")
+        return FrontalGate(network, label, threshold), made_from
 
     def _quantise(
         self,

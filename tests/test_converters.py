@@ -397,6 +397,21 @@ def test_a_classifier_is_no_frontal_check(trained, runs):
         convert(classifier, classifier, runs / "other", name="other", model_version="1.0.0")
 
 
+def test_the_frontal_check_of_another_bundle_is_taken_over(bundle, trained, runs):
+    made = convert(
+        trained["classifier"],
+        bundle,
+        runs / "taken-over",
+        name="taken-over",
+        model_version="1.0.0",
+        variants=[("onnx", "float32")],
+    )
+    assert made.frontal == bundle.frontal
+    assert made.provenance["frontal"] == bundle.provenance["frontal"]
+    for variant in made.frontal.network.variants:
+        assert made.read(variant) == bundle.read(variant)
+
+
 def test_other_data_than_the_run_was_trained_on_are_refused(runs, tmp_path):
     rng = np.random.default_rng(1)
     for label in ("narrow", "wide"):

@@ -752,8 +752,18 @@ def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> Table:
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="What trained RUN.")
-@click.option("--frontal-run", type=click.Path(path_type=Path), required=True)
-@click.option("--frontal-data", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--frontal-from",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="The bundle whose frontal check to take over.",
+)
+@click.option(
+    "--frontal-run",
+    type=click.Path(path_type=Path),
+    help="Convert the frontal check of this run instead, trained on --frontal-data.",
+)
+@click.option("--frontal-data", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new bundle.")
 @click.option("--name", help="The model's name; the bundle folder's without one.")
 @click.option("--model-version", default="0.1.0", show_default=True)
@@ -786,8 +796,9 @@ def convert(
     ctx: click.Context,
     run: Path,
     data: Path,
-    frontal_run: Path,
-    frontal_data: Path,
+    frontal_from: str,
+    frontal_run: Path | None,
+    frontal_data: Path | None,
     out: Path,
     name: str | None,
     model_version: str,
@@ -798,13 +809,15 @@ def convert(
     debug_layers: bool,
     force: bool,
 ) -> None:
-    """Convert a classifier's RUN and a frontal check's into a bundle for devices.
+    """Convert a classifier's RUN into a bundle for devices, with a frontal check beside it.
 
     Every file is compared with the float model on labelled pictures before it is written: the
     `test` split of DATA, or the rows of --parity-data or DATA that --where chooses.
 
     Exit status: 0 all written, 1 some file was under its floor and left out, 2 wrong usage.
     """
+    if (frontal_run is None) != (frontal_data is None):
+        raise click.UsageError("--frontal-run and --frontal-data go together.")
     _quiet_tensorflow()
     from .converters.convert import TrainedRun, variants_of
     from .converters.convert import convert as run_conversion
@@ -818,7 +831,9 @@ def convert(
     )
     bundle = run_conversion(
         TrainedRun.open(run, data),
-        TrainedRun.open(frontal_run, frontal_data),
+        TrainedRun.open(frontal_run, frontal_data)
+        if frontal_run and frontal_data
+        else ModelBundle.load(frontal_from),
         out,
         name=name or out.name,
         model_version=model_version,
