@@ -139,7 +139,7 @@ class Experiments:
         recipe = VARIANTS[name]
         folder = self._out / name.replace(",", "").replace(" ", "-")
         everything = folder / "all"
-        if not (everything / "run.json").exists() or not RunRecord.read(everything).finished:
+        if not RunRecord.is_finished(everything):
             train(
                 self._dataset,
                 recipe,

@@ -59,7 +59,7 @@ class Reproduction:
     def run(self, dataset: Dataset, recipe: Recipe, name: str) -> Path:
         """Train, unless it is done."""
         folder = self._out / name
-        if not (folder / "run.json").exists() or not RunRecord.read(folder).finished:
+        if not RunRecord.is_finished(folder):
             _console.print(f"training {name}")
             data_name = {"name": self._manifest.name, "run": name}
             train(dataset, recipe, folder, data_name=data_name, weights=self._weights)

@@ -56,10 +56,11 @@ from xrayedge.training.losses import Distillation, map_accuracy
 from xrayedge.training.network import ARCHITECTURES, activation_map_model
 from xrayedge.training.report import png
 from xrayedge.training.run import MODEL, RunRecord
-from xrayedge.training.train import build_network
+from xrayedge.training.train import build_network, schedule
 
 RATIOS = (2, 4, 8, 12, 16, 24)
 PEERS = ("MobileNetV2", "DenseNet121")
+PEER_RATE = 1e-3  # they begin with random weights
 ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
 ROUNDS, RUNS = 9, 12  # per file and engine: medians of so many runs, in so many rounds
 BOOTSTRAP_ROUNDS = 1000
@@ -123,30 +124,27 @@ class Line:
     times_faster: dict[EngineName, Estimate]
 
 
-def pruned(
-    ratio: int, teacher: Path, dataset: Dataset, data: Path, arguments: argparse.Namespace
-) -> Student:
+def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Namespace) -> Student:
     """The teacher pruned to one ``ratio``-th, trained or as a network of the planned widths."""
     name, folder = f"vgg16 / {ratio}", arguments.work / f"vgg16-{ratio}x"
     if not arguments.time_only:
         changes: dict[str, Any] = {"precision": arguments.precision}
         if arguments.epochs:
             changes["phases"] = (replace(pruning.FINAL, epochs=arguments.epochs),)
-        if not _finished(folder):
+        if not RunRecord.is_finished(folder):
             _console.print(f"pruning to one {ratio}th")
             pruning.prune(
                 teacher,
                 dataset,
                 1.0 / ratio,
                 folder,
-                data_name={"name": data.name, "where": []},
                 views=arguments.work / "views",
                 changes=changes,
                 progress=lambda number, total, epoch: _console.print(
                     f"  epoch {number}/{total}  loss {epoch.loss:.4f}  {epoch.seconds:.0f} s"
                 ),
             )
-    if _finished(folder):
+    if RunRecord.is_finished(folder):
         record = RunRecord.read(folder)
         return Student(name, folder, len(record.history), record.temperature)
     planned = folder.with_name(f"{folder.name}-untrained")
@@ -197,8 +195,8 @@ def _teach(
     model = keras_peers()[name]()
     keras.config.set_dtype_policy("float32")
     student = activation_map_model(model)
-    steps = epochs * -(-len(targets) // recipe.batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(0.0, steps, 0.0, None, 1e-3, steps // 20)
+    phase = replace(pruning.FINAL, epochs=epochs, learning_rate=PEER_RATE)
+    rate = schedule(phase, -(-len(targets) // recipe.batch_size))
     student.compile(
         optimizer=keras.optimizers.AdamW(rate, weight_decay=1e-4),
         loss=Distillation(float(np.var(targets[:, : -len(dataset.classes)]))),
@@ -482,7 +480,7 @@ def main() -> None:
     record = RunRecord.read(arguments.teacher)
     students = [Student("vgg16", arguments.teacher, None, record.temperature)]
     for ratio in arguments.ratios:
-        students.append(pruned(ratio, arguments.teacher, dataset, arguments.data, arguments))
+        students.append(pruned(ratio, arguments.teacher, dataset, arguments))
     students += [peer(name, arguments.teacher, dataset, arguments) for name in PEERS]
     files = arguments.work / "files"
     files.mkdir(parents=True, exist_ok=True)
@@ -504,10 +502,6 @@ def main() -> None:
 def _without_folders(words: Sequence[str]) -> list[str]:
     """Paths without their folders, which mean nothing on another machine."""
     return [Path(word).name if "/" in word and "=" not in word else word for word in words]
-
-
-def _finished(folder: Path) -> bool:
-    return (folder / "run.json").exists() and RunRecord.read(folder).finished
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from xrayedge.files import write_atomically
 from xrayedge.machine import memory_mb
 from xrayedge.training.batches import model_inputs
 from xrayedge.training.calibration import fit_weight
-from xrayedge.training.data import Dataset, Sample, load_dataset
+from xrayedge.training.data import Dataset, Sample
 from xrayedge.training.evaluation import check_labels
 from xrayedge.training.run import MODEL, RunRecord
 
@@ -108,17 +108,7 @@ class TrainedRun:
         record = RunRecord.read(folder)
         if not record.finished:
             raise RunError(f"{folder}: the run is not finished; train on with the same command")
-        where = [tuple(pair.split("=", 1)) for pair in record.data["where"]]
-        dataset = load_dataset(
-            data,
-            where,
-            seed=record.recipe.seed,
-            with_val=record.recipe.keep == "best",
-            turned_of=record.recipe.turned_label,
-        )
-        if dataset.digest() != record.data["digest"]:
-            raise RunError(f"{folder}: was trained on other data than the ones given")
-        return cls(folder, record, dataset)
+        return cls(folder, record, record.load_data(data))
 
 
 def variants_of(

@@ -1,6 +1,6 @@
 """The console of a portable unit: screens each picture as it is taken and shows one line for it.
 
-    python examples/console.py camera-frames/          # or any program that fills a folder
+    python examples/console.py camera-frames/          # what is in a folder
     find . -name '*.dcm' | python examples/console.py  # or one path a line on stdin
 
 Replace `pictures` by what your unit hands over: paths, files' bytes, or `uint8 [H, W]` frames,
@@ -24,17 +24,27 @@ REFUSED = {
 def pictures() -> Iterator[str]:
     """Paths from a folder, else from stdin."""
     if len(sys.argv) > 1:
-        yield from map(str, sorted(Path(sys.argv[1]).iterdir()))
+        yield from (str(path) for path in sorted(Path(sys.argv[1]).iterdir()) if path.is_file())
     else:
         yield from map(str.strip, sys.stdin)
 
 
-with Screener("vgg16", timeout=10.0) as screener:
-    screener.warm_up()
-    for number, result in enumerate(screener.screen_stream(pictures()), start=1):
-        if result.label is None:  # never show nothing: say why
-            print(f"{number}: NOT SCREENED, {REFUSED.get(result.reason or '', result.reason)}")
-        else:
-            scores = ", ".join(f"{name} {p:.0%}" for name, p in result.probabilities.items())
-            doubt = "" if result.certain else "uncertain, rather "
-            print(f"{number}: {doubt}{result.label} ({scores})", flush=True)
+def show() -> None:
+    """A line for each picture, as soon as its result is there."""
+    with Screener(timeout=10.0) as screener:
+        screener.warm_up()
+        for number, result in enumerate(screener.screen_stream(pictures()), start=1):
+            if result.label is None:  # never show nothing: say why
+                why = REFUSED.get(result.reason or "", result.reason)
+                print(f"{number}: NOT SCREENED, {why}", flush=True)
+            else:
+                scores = ", ".join(f"{name} {p:.0%}" for name, p in result.probabilities.items())
+                doubt = "" if result.certain else "uncertain, rather "
+                print(f"{number}: {doubt}{result.label} ({scores})", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        show()
+    except KeyboardInterrupt:
+        sys.exit(130)

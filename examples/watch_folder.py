@@ -6,8 +6,8 @@ A picture goes from the inbox to ``work/``, is screened, gets its row in ``resul
 each day and model) onto the disk, and goes to ``done/DAY/``. Whatever moment the power fails at:
 a picture in ``work/`` without a row is screened again, one with a row is only put away. A picture
 is taken once its file has not changed between two looks. One that ends the process three times is
-put into ``set-aside/``, so that it does not keep the service from the rest. ``--keep-days`` deletes
-results and pictures of days long past.
+put into ``set-aside/``, so that it does not keep the service from the rest, and so is what the
+service did not put into ``work/``. ``--keep-days`` deletes results and pictures of days long past.
 
 The inbox and the state must be on one file system; nothing else is written. Messages hold no file
 names, which may name patients. See `xrayedge-watch.service` beside this file.
@@ -16,18 +16,26 @@ names, which may name patients. See `xrayedge-watch.service` beside this file.
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import shutil
 import signal
 import sys
 import threading
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from xrayedge import Screener, XrayEdgeError
+from xrayedge.bundle import DEFAULT_MODEL
 from xrayedge.results import ResultsFile
 
 TRIES = 3
 _NAME = "{stamp:%Y-%m-%dT%H%M%S.%f}_{attempt}_{name}"  # day first: it chooses the results file
+_OURS = re.compile(r"(\d{4}-\d\d-\d\dT\d{6}\.\d{6})_(\d+)_(.*)", re.DOTALL)
+_LONGEST = (
+    200  # bytes of a picture's name that are kept: file systems take 255, with ours before it
+)
 
 
 class Watch:
@@ -45,31 +53,37 @@ class Watch:
     def take_up(self) -> None:
         """Finish what an earlier run left in ``work/``."""
         for path in sorted(self.work.iterdir()):
-            stamp, attempt, name = path.name.split("_", 2)
-            if self._screened(path):
+            ours = _OURS.fullmatch(path.name)
+            if ours is not None and self._screened(path):
                 self._put_away(path)
-            elif int(attempt) >= TRIES:
+            elif ours is None or int(ours[2]) >= TRIES:
                 path.replace(self.set_aside / path.name)
-                print("a picture ended the process again and again: set aside", file=sys.stderr)
+                print("stray, or ended the process again and again: set aside", file=sys.stderr)
             else:
-                self._screen(path.replace(self.work / f"{stamp}_{int(attempt) + 1}_{name}"))
+                self._screen(path.replace(self.work / f"{ours[1]}_{int(ours[2]) + 1}_{ours[3]}"))
 
     def look(self, stop: threading.Event) -> None:
         """Screen the files that have not changed since the last look, unless told to stop."""
         seen, ready = {}, []
         for path in sorted(self.inbox.iterdir()):
             if not path.name.startswith(".") and path.is_file():
-                info = path.stat()
-                seen[path] = (info.st_size, info.st_mtime_ns)
-                if self._seen.get(path) == seen[path]:
-                    ready.append(path)
+                with suppress(FileNotFoundError):  # its sender has renamed it meanwhile
+                    info = path.stat()
+                    seen[path] = (info.st_size, info.st_mtime_ns)
+                    if self._seen.get(path) == seen[path]:
+                        ready.append(path)
         self._seen = seen
         for path in ready:
             if stop.is_set():
                 return
             # A name of its own: a unit may call its next picture the same.
-            name = _NAME.format(stamp=datetime.now(timezone.utc), attempt=1, name=path.name)
-            self._screen(path.replace(self.work / name))
+            name = os.fsdecode(os.fsencode(path.name)[-_LONGEST:])
+            name = _NAME.format(stamp=datetime.now(timezone.utc), attempt=1, name=name)
+            try:
+                taken = path.replace(self.work / name)
+            except FileNotFoundError:
+                continue
+            self._screen(taken)
 
     def forget(self, days: int) -> None:
         """Delete results and pictures that are older than ``days``."""
@@ -110,7 +124,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inbox", type=Path, required=True)
     parser.add_argument("--state", type=Path, required=True)
-    parser.add_argument("--model", default="vgg16")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for a picture")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two looks")
@@ -120,7 +134,12 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with Screener(chosen.model, threads=chosen.threads, timeout=chosen.timeout) as screener:
+        screener = Screener(chosen.model, threads=chosen.threads, timeout=chosen.timeout)
+    except (XrayEdgeError, ValueError) as error:  # of the model and the options: no patient's name
+        print(f"can't start: {error}", file=sys.stderr)
+        return 2
+    try:
+        with screener:
             watch = Watch(chosen.inbox, chosen.state, screener)
             watch.take_up()
             print("watching", flush=True)

@@ -32,6 +32,23 @@ def test_the_console_shows_every_picture(chest, leg, tmp_path):
     ]
 
 
+def test_the_console_ends_quietly_at_ctrl_c():
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLES / "console.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdin.write("nothing.dcm\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "1: NOT SCREENED, unreadable\n"
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert "Traceback" not in said
+    assert process.returncode == 130
+
+
 class Service:
     """`watch_folder.py` in a process of its own."""
 
@@ -87,6 +104,13 @@ IN_A_SCREENING = FAILING.replace("IN_PLACE", "Screener.screen = cut")
 AFTER_A_ROW = FAILING.replace("IN_PLACE", "ResultsFile.write = write_and_cut")
 
 
+def put(picture, path):
+    """As a unit should: it is whole from the moment that it has its name."""
+    part = path.with_name(".part")
+    shutil.copy(picture, part)
+    part.rename(path)
+
+
 def run_into_a_power_cut(folder, code):
     service = Service(folder, code)
     assert service.process.wait(timeout=120) == -signal.SIGKILL
@@ -99,9 +123,9 @@ def test_the_service_screens_what_comes_and_says_no_names(chest, leg, tmp_path):
     old.touch()
     service = Service(tmp_path)
     service.inbox.mkdir(exist_ok=True)
-    shutil.copy(chest, service.inbox / "MUSTERMANN.dcm")
+    put(chest, service.inbox / "MUSTERMANN.dcm")
     service.wait_for(1)
-    shutil.copy(leg, service.inbox / "MUSTERMANN.dcm")  # another picture of the same name
+    put(leg, service.inbox / "MUSTERMANN.dcm")  # another picture of the same name
     service.wait_for(2)
     said = "".join(service.stop())
     assert service.process.returncode == 0
@@ -114,14 +138,14 @@ def test_the_service_screens_what_comes_and_says_no_names(chest, leg, tmp_path):
 def test_the_service_goes_on_after_a_power_cut(chest, tmp_path):
     inbox = tmp_path / "inbox"
     inbox.mkdir()
-    shutil.copy(chest, inbox / "first.dcm")
+    put(chest, inbox / "first.dcm")
     run_into_a_power_cut(tmp_path, IN_A_SCREENING)
     service = Service(tmp_path)
     service.wait_for(1)
     service.stop()
     assert [row["status"] for row in service.rows()] == ["screened"]
 
-    shutil.copy(chest, inbox / "second.dcm")
+    put(chest, inbox / "second.dcm")
     run_into_a_power_cut(tmp_path, AFTER_A_ROW)
     service = Service(tmp_path)
     service.wait_for(2)
@@ -131,16 +155,40 @@ def test_the_service_goes_on_after_a_power_cut(chest, tmp_path):
 
 def test_a_picture_that_ends_the_service_again_and_again_is_set_aside(chest, tmp_path):
     (tmp_path / "inbox").mkdir()
-    shutil.copy(chest, tmp_path / "inbox" / "poison.dcm")
+    put(chest, tmp_path / "inbox" / "poison.dcm")
     for _ in range(3):
         run_into_a_power_cut(tmp_path, IN_A_SCREENING)
-    shutil.copy(chest, tmp_path / "inbox" / "next.dcm")
+    put(chest, tmp_path / "inbox" / "next.dcm")
     service = Service(tmp_path)
     service.wait_for(1)
     service.stop()
     assert [path.name[-10:] for path in (tmp_path / "state" / "set-aside").iterdir()] == [
         "poison.dcm"
     ]
+
+
+def test_no_name_stops_the_service(chest, tmp_path):
+    for folder in ("inbox", "state/work"):
+        (tmp_path / folder).mkdir(parents=True)
+    put(chest, tmp_path / "inbox" / ("n" * 240 + ".dcm"))
+    put(chest, tmp_path / "inbox" / "zz.dcm")
+    (tmp_path / "state" / "work" / "stray").touch()
+    service = Service(tmp_path)
+    service.wait_for(2)
+    service.stop()
+    assert [row["status"] for row in service.rows()] == ["screened"] * 2
+    assert [path.name for path in (tmp_path / "state" / "set-aside").iterdir()] == ["stray"]
+
+
+def test_a_service_that_can_t_start_says_why(tmp_path):
+    for option, why in (("--timeout=0", "timeout"), ("--model=nosuch", "no model 'nosuch'")):
+        command = [EXAMPLES / "watch_folder.py", "--inbox", tmp_path, "--state", tmp_path, option]
+        found = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 2
+        assert why in found.stderr
+        assert "Traceback" not in found.stderr
 
 
 def test_the_unit_starts_what_the_service_takes():

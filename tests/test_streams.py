@@ -1,5 +1,6 @@
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_no_more_items_are_taken_than_may_be_in_work():
         assert len(taken) <= number + 1 + 3
     results.close()
     assert len(taken) < 100
+
+
+def test_no_item_is_lost_where_no_thread_can_be_started(monkeypatch):
+    """As where a service has no more tasks left: an error in its place, no result of another."""
+    submit = ThreadPoolExecutor.submit
+
+    def limited(self, work, item):
+        if item == 1:
+            raise RuntimeError("can't start new thread")
+        return submit(self, work, item)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", limited)
+    results = in_order(lambda item: item, range(5), at_once=2)
+    assert next(results) == 0
+    with pytest.raises(RuntimeError, match="new thread"):
+        next(results)
 
 
 @pytest.mark.parametrize("where", ["work", "items"])

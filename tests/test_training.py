@@ -104,6 +104,9 @@ def test_a_run_can_begin_with_another_ones_model(dataset, recipe, tmp_path):
     other = replace(dataset, classes=("bright", "dim"))
     with pytest.raises(RunError, match="knows the classes bright, dark"):
         train(other, gentle, tmp_path / "third", **names)
+    pruned = replace(gentle, widths=((16,), (16,), (16,), (16,)))
+    with pytest.raises(RunError, match="pruned"):
+        train(dataset, pruned, tmp_path / "fourth", **names)
 
 
 def test_frozen_layers_are_computed_once_and_stay(dataset, recipe, tmp_path):
@@ -261,8 +264,7 @@ def test_an_average_is_a_run_of_its_own(dataset, recipe, tmp_path):
     short = replace(recipe, phases=(Phase(epochs=1, learning_rate=1e-3, first_block=1),))
     for seed, folder in enumerate(folders):
         run(dataset, replace(short, seed=seed), folder)
-    names = {"data_name": {"name": "discs"}}
-    record = average(folders, dataset, tmp_path / "mean", **names)
+    record = average(folders, dataset, tmp_path / "mean")
     assert RunRecord.read(tmp_path / "mean") == record
     assert [parent["recipe"]["seed"] for parent in record.averaged] == [0, 1]
     one, two, mean = (
@@ -272,20 +274,19 @@ def test_an_average_is_a_run_of_its_own(dataset, recipe, tmp_path):
     for first, second, both in zip(one, two, mean, strict=True):
         assert np.allclose((first + second) / 2, both, atol=1e-6)
     with pytest.raises(RunError, match="holds a run"):
-        average(folders, dataset, tmp_path / "mean", **names)
+        average(folders, dataset, tmp_path / "mean")
     with pytest.raises(RunError, match="two runs"):
-        average(folders[:1], dataset, tmp_path / "another", **names)
+        average(folders[:1], dataset, tmp_path / "another")
     wide = replace(short, preprocessing=replace(short.preprocessing, fit="crop"))
     run(dataset, wide, tmp_path / "wide")
     with pytest.raises(RunError, match="wide: another architecture, preprocessing"):
-        average([*folders, tmp_path / "wide"], dataset, tmp_path / "another", **names)
+        average([*folders, tmp_path / "wide"], dataset, tmp_path / "another")
 
 
 def test_a_pruned_run_is_smaller_and_goes_on_where_it_stopped(dataset, recipe, tmp_path):
     parent = run(dataset, replace(recipe, widths=((32,), (48,), (48,), (64,))), tmp_path / "wide")
     size, classes = parent.recipe.preprocessing.size, len(parent.classes)
     settings = {
-        "data_name": {"name": "discs"},
         "steps": 2,
         "changes": {"phases": (Phase(2, learning_rate=1e-3, first_block=1),)},
     }
@@ -316,6 +317,10 @@ def test_a_pruned_run_is_smaller_and_goes_on_where_it_stopped(dataset, recipe, t
         "run.json",
         "step-1",
     ]
+    again = prune(tmp_path / "wide", dataset, 0.5, tmp_path / "narrow", **settings)
+    assert again == record
+    with pytest.raises(RunError, match="narrow: holds another run"):
+        prune(tmp_path / "wide", dataset, 0.4, tmp_path / "narrow", **settings)
     with pytest.raises(RunError, match="no network of this kind"):
         prune(tmp_path / "wide", dataset, 0.001, tmp_path / "none", **settings)
 

@@ -142,7 +142,7 @@ def main() -> None:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, 86_400, min_open=True),
     metavar="SECONDS",
     help="Give a picture up after this time.",
 )
@@ -593,7 +593,6 @@ def train(
     help="Keep the varied pictures and RUN's maps of them here, for other fractions.",
 )
 @_training_precision
-@_where
 def prune(
     run: Path,
     data: Path,
@@ -602,20 +601,18 @@ def prune(
     steps: int,
     views: Path | None,
     precision: str | None,
-    where: list[tuple[str, str]],
 ) -> None:
     """Make a narrower, faster network of the one in RUN. Goes on where it stopped."""
     _quiet_tensorflow()
-    from .training.data import load_dataset
     from .training.pruning import layer_costs
     from .training.pruning import prune as run_pruning
+    from .training.run import RunRecord
 
     record = run_pruning(
         run,
-        load_dataset(data, where),
+        RunRecord.read(run).load_data(data),
         target_macs,
         out,
-        data_name=_data_name(data, where),
         steps=steps,
         views=views,
         changes={"precision": precision} if precision else None,
@@ -637,17 +634,16 @@ def prune(
     "--data",
     type=click.Path(path_type=Path),
     required=True,
-    help="What trained them; its split val fits the temperature.",
+    help="What trained the first; its split val fits the temperature.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new run folder.")
-@_where
-def average(runs: tuple[Path, ...], data: Path, out: Path, where: list[tuple[str, str]]) -> None:
+def average(runs: tuple[Path, ...], data: Path, out: Path) -> None:
     """Average the weights of RUNS that began with one another into a run of its own."""
     _quiet_tensorflow()
     from .training.averaging import average as average_runs
-    from .training.data import load_dataset
+    from .training.run import RunRecord
 
-    record = average_runs(runs, load_dataset(data, where), out, data_name=_data_name(data, where))
+    record = average_runs(runs, RunRecord.read(runs[0]).load_data(data), out)
     _messages.print(f"average of {len(runs)} runs, temperature {record.temperature:.3f}; {out}")
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from . import golden
 from .bundle import ModelBundle, Network, Variant
-from .engines import ENGINES, Engine, EngineName, available, open_engine
+from .engines import ENGINES, EngineName, available, open_engine
 from .errors import XrayEdgeError
 from .machine import Machine, describe
 
@@ -188,12 +188,11 @@ def _check(
 ) -> Check:
     about = (bundle.name, variant.file, name)
     try:
-        engine = _open(name, bundle.read(variant), threads, provider)
-        if name == "onnx" and provider is not None and engine.provider != provider:
-            notes.append(
-                f"{provider} was asked for and {engine.provider} runs instead: ONNX Runtime "
-                "replaced it; is its build of ONNX Runtime, with its libraries, installed?"
-            )
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            providers = [provider] if provider is not None and name == "onnx" else []
+            engine = open_engine(name, bundle.read(variant), threads=threads, providers=providers)
+        notes += [str(warning.message) for warning in warned]
         if not variant.golden:
             detail = "the bundle has no golden vectors; convert it again"
             return Check(*about, "not-checked", engine.provider, detail=detail)
@@ -210,13 +209,3 @@ def _check(
         return Check(*about, "ok", engine.provider, difference)
     detail = "scores differ from the golden vectors; don't screen with this file on this device"
     return Check(*about, "differs", engine.provider, difference, detail)
-
-
-def _open(name: EngineName, model: bytes, threads: int, provider: str | None) -> Engine:
-    if name != "onnx" or provider is None:
-        return open_engine(name, model, threads=threads)
-    from .engines.onnx import OnnxEngine
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ONNX Runtime's own word, which the diagnosis repeats
-        return OnnxEngine(model, threads, provider)

@@ -147,7 +147,7 @@ class Screener:
     timeout
         Seconds after which a picture is given up as ``failed``, ``timeout``. Its work ends in the
         background, at the latest after the stage that it was in; until then it holds its picture,
-        and LiteRT's next call may wait for it.
+        and the next one waits for it, within its own time, so that nothing piles up.
     providers
         ONNX Runtime's execution providers in order of preference, such as
         ``TensorrtExecutionProvider``; see `engines.onnx.OnnxEngine`. Without any, the processor.
@@ -173,6 +173,11 @@ class Screener:
         timeout: float | None = None,
         providers: Sequence[str] = (),
     ) -> None:
+        if timeout is not None and not 0.0 < timeout <= threading.TIMEOUT_MAX:
+            raise ValueError(
+                f"timeout must be more than 0 seconds and at most {threading.TIMEOUT_MAX:.0f}, "
+                f"not {timeout}"
+            )
         self.bundle = ModelBundle.load(model)
         self.precision = precision
         self.engine = engine or preferred_engine()
@@ -180,9 +185,8 @@ class Screener:
         self._point = self.bundle.classifier.operating_point(operating_point)
         self._limits = limits or Limits()
         self._auto_orient = auto_orient
-        if timeout is not None and timeout <= 0:
-            raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
         self._timeout = timeout
+        self._given_up: set[Future[Screening]] = set()
         self._networks: tuple[FrontalCheck, Classifier] | None = (
             FrontalCheck.open(self.bundle, self.engine, threads, providers),
             Classifier.open(
@@ -264,18 +268,53 @@ class Screener:
             operating_point=self.operating_point,
             timings_ms={},
         )
-        work = partial(self._screen, source, heatmap, networks, clock, result)
-        try:
-            result = work() if self._timeout is None else clock.wait_for(work)
-        except PictureError as error:
-            result = replace(result, reason=error.reason, detail=str(error))
+        work = partial(self._attempt, source, heatmap, networks, clock, result)
+        if self._timeout is None:
+            result = work()
+        else:
+            try:
+                result = self._in_time(work, clock)
+            except PictureError as error:
+                result = _failed(result, error)
         return replace(result, timings_ms=clock.timings())
+
+    def _in_time(self, work: Callable[[], Screening], clock: _Clock) -> Screening:
+        """What the work gives, done in a thread, or the error that the time is over."""
+        if wait(self._given_up.copy(), clock.left()).not_done:
+            raise clock.timed_out()
+        future: Future[Screening] = Future()
+
+        def do() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=do, name="xrayedge-screen", daemon=True).start()
+        if wait([future], clock.left()).not_done:
+            self._given_up.add(future)
+            future.add_done_callback(self._given_up.discard)
+            raise clock.timed_out()
+        return future.result()
 
     def _loaded(self) -> tuple[FrontalCheck, Classifier]:
         networks = self._networks  # one look: another thread may close
         if networks is None:
             raise EngineError("the screener is closed; make another one")
         return networks
+
+    def _attempt(
+        self,
+        source: Source,
+        heatmap: bool,
+        networks: tuple[FrontalCheck, Classifier],
+        clock: _Clock,
+        result: Screening,
+    ) -> Screening:
+        try:
+            return self._screen(source, heatmap, networks, clock, result)
+        except PictureError as error:
+            return _failed(result, error)
 
     def _screen(
         self,
@@ -340,6 +379,10 @@ class Screener:
         )
 
 
+def _failed(result: Screening, error: PictureError) -> Screening:
+    return replace(result, reason=error.reason, detail=str(error))
+
+
 def _as_it_lies(correction: Correction) -> str:
     faults = []
     if correction.quarter_turns:
@@ -361,33 +404,24 @@ class _Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
-        if self._timeout is not None and started - self._started > self._timeout:
-            raise self._timed_out()
+        if self.left() == 0.0:
+            raise self.timed_out()
         try:
             yield
         finally:
             self._stages[name] = _milliseconds(started)
 
-    def wait_for(self, work: Callable[[], Screening]) -> Screening:
-        """What the work gives, done in a thread, or the error that the time is over."""
-        future: Future[Screening] = Future()
-
-        def do() -> None:
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
-
-        threading.Thread(target=do, name="xrayedge-screen", daemon=True).start()
-        wait([future], self._timeout)
-        if not future.done():
-            raise self._timed_out()
-        return future.result()
+    def left(self) -> float | None:
+        """Seconds until the time is over; None where there is no timeout."""
+        if self._timeout is None:
+            return None
+        return max(0.0, self._started + self._timeout - time.perf_counter())
 
     def timings(self) -> dict[str, float | None]:
         return {**self._stages, "total": _milliseconds(self._started)}
 
-    def _timed_out(self) -> PictureError:
+    def timed_out(self) -> PictureError:
+        """The error that the time is over."""
         message = f"{self._source}: not screened within {self._timeout:g} seconds"
         return PictureError(message, reason="timeout")
 

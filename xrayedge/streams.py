@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -51,8 +50,12 @@ def in_order(
                     item = next(source)
                 except StopIteration:
                     break
-                with suppress(RuntimeError):  # the pool was shut down while the item came
+                try:
                     running.put(pool.submit(work, item))
+                except RuntimeError:
+                    if stopped.is_set():  # the pool was shut down while the item came
+                        return
+                    raise  # no thread could be started
         except BaseException as error:
             broken: Future[_Result] = Future()
             broken.set_exception(error)

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ class OnnxEngine:
         Processor threads that one `run` may use.
     providers
         ONNX Runtime's execution providers, in order of preference. The processor always comes
-        last. A `RuntimeWarning` says so where the first of them can't be had, and the property
-        ``provider`` which one runs.
+        last, and none after it. A `RuntimeWarning` says so where the first of them can't be had,
+        and the property ``provider`` which one runs.
 
     Notes
     -----
@@ -47,9 +48,7 @@ class OnnxEngine:
     bundle's folder, since TensorRT runs the code in an engine, and a bundle may be anyone's.
     """
 
-    def __init__(
-        self, model: bytes, threads: int, providers: str | Sequence[str] = CPU_PROVIDER
-    ) -> None:
+    def __init__(self, model: bytes, threads: int, providers: Sequence[str] = ()) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -59,9 +58,9 @@ class OnnxEngine:
         # On x86 without VNNI the fast int8 kernels saturate at 16 bits; this takes exact ones
         # there and changes nothing elsewhere (docs/quantisation.md).
         options.add_session_config_entry("session.x64quantprecision", "1")
-        wanted = [providers] if isinstance(providers, str) else list(providers)
+        wanted = list(takewhile(lambda name: name != CPU_PROVIDER, providers))
         built_in = onnxruntime.get_available_providers()
-        left = [name for name in dict.fromkeys(wanted) if name in built_in and name != CPU_PROVIDER]
+        left = [name for name in dict.fromkeys(wanted) if name in built_in]
         kept = _kept(model) if TENSORRT_PROVIDER in left else None
         reasons = []
         while True:

@@ -11,16 +11,13 @@ import keras
 import numpy as np
 
 from ..errors import RunError
-from .batches import model_inputs
-from .calibration import fit_temperature
+from .batches import model_inputs, source_targets
 from .data import Dataset
-from .run import MODEL, RunRecord
-from .train import save, versions
+from .run import MODEL, RECORD, RunRecord
+from .train import finish, save, versions
 
 
-def average(
-    runs: Sequence[Path], dataset: Dataset, out: Path, *, data_name: dict[str, Any]
-) -> RunRecord:
+def average(runs: Sequence[Path], dataset: Dataset, out: Path) -> RunRecord:
     """Write the mean of finished runs' weights as a run of its own.
 
     Worth trying with runs that began with one another: between those the loss has no ridge, and
@@ -32,11 +29,9 @@ def average(
     runs
         Two or more, of one architecture, size, preprocessing and classes.
     dataset
-        Pictures with the split ``val``, on which the temperature is fitted.
+        What the first run was trained on; the temperature is fitted on its split ``val``.
     out
         A folder that holds no run yet.
-    data_name
-        How the data set was named, for the record.
 
     Raises
     ------
@@ -45,7 +40,7 @@ def average(
     """
     if len(runs) < 2:
         raise RunError("an average needs two runs at least")
-    if (out / "run.json").exists():
+    if (out / RECORD).exists():
         raise RunError(f"{out}: holds a run; give another folder")
     records = [RunRecord.read(run) for run in runs]
     first = records[0]
@@ -55,28 +50,23 @@ def average(
         if _kind(record) != _kind(first):
             raise RunError(f"{run}: another architecture, preprocessing or classes than {runs[0]}")
     samples = dataset.split("val")
-    if dataset.classes != first.classes or not samples:
-        raise RunError("the temperature is fitted on the runs' own classes in the split val")
+    if dataset.digest() != first.data["digest"] or not samples:
+        raise RunError(f"an average needs the data of {runs[0]}, with a split val")
     models = [keras.saving.load_model(run / MODEL, compile=False) for run in runs]
     together = zip(*(model.get_weights() for model in models), strict=True)
     model = models[0]
     model.set_weights([np.mean(weights, axis=0) for weights in together])
-    inputs = model_inputs(samples, first.recipe.preprocessing)
-    logits = np.asarray(model.predict(inputs, batch_size=first.recipe.batch_size, verbose=0))
-    labels = np.array([dataset.classes.index(sample.label) for sample in samples])
     record = RunRecord(
         recipe=replace(first.recipe, name="average"),
         classes=first.classes,
-        data={**data_name, "digest": dataset.digest(), "pictures": dataset.summary()},
+        data=first.data,
         versions=versions(),
         averaged=tuple(record.to_dict() for record in records),
-        finished=True,
-        temperature=fit_temperature(logits, labels),
     )
     out.mkdir(parents=True, exist_ok=True)
     save(model, out / MODEL)
-    record.write(out)
-    return record
+    inputs = model_inputs(samples, first.recipe.preprocessing)
+    return finish(record, out, (inputs, source_targets(samples, dataset.classes)))
 
 
 def _kind(record: RunRecord) -> tuple[Any, ...]:

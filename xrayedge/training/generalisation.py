@@ -65,7 +65,7 @@ def leave_one_source_out(
         rest = tuple(sample for sample in learnt if sample.source != source)
         held_out = [sample for sample in learnt if sample.source == source]
         folder = out / _folder_name(source)
-        if not (folder / "run.json").exists() or not RunRecord.read(folder).finished:
+        if not RunRecord.is_finished(folder):
             train(
                 replace(dataset, samples=rest),
                 recipe,

@@ -9,8 +9,9 @@ maps on pictures that vary as in training (Hinton et al. 2015, Zagoruyko & Komod
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RunError
+from ..files import write_atomically
 from .batches import TrainingBatches, model_inputs, source_targets
 from .data import Dataset
 from .losses import Distillation, map_accuracy
 from .network import ARCHITECTURES, MAP_LAYER, activation_map_model
 from .recipe import ROBUST, Phase, Recipe
-from .run import MODEL, RunRecord
+from .run import MODEL, RECORD, RunRecord
 from .train import Progress, Recorder, build_network, finish, resume, schedule, versions
 
 Widths = tuple[tuple[int, ...], ...]
@@ -46,7 +48,6 @@ def prune(
     fraction: float,
     out: Path,
     *,
-    data_name: dict[str, Any],
     steps: int = 1,
     views: Path | None = None,
     changes: dict[str, Any] | None = None,
@@ -59,33 +60,31 @@ def prune(
     teacher
         A finished run of a classifier.
     dataset
-        Pictures with the splits ``train``, to judge channels and to learn from, and ``val``, for
-        the temperature.
+        What the teacher was trained on: the split ``train`` to judge channels and to learn from,
+        ``val`` for the temperature.
     fraction
         Of the teacher's multiply-accumulates, and of its weights, to keep at most.
     out
         The run folder. An interrupted pruning goes on there.
-    data_name
-        How the data set was named, for the record.
     steps
         In how many steps, with a short recovery between them.
     views
         Folder for the varied pictures and the teacher's maps of them; several prunings may share
         it. Without one they are kept in ``out`` and removed at the end.
     changes
-        To the recipe: ``phases`` of the last recovery, ``seed``, ``precision``.
+        To the recipe: ``phases``, one, of the last recovery, ``seed``, ``precision``.
     progress
         Called after each epoch, as in `train.train`.
 
     Raises
     ------
     RunError
-        The teacher is not a finished run of these classes, the fraction can't be reached, or the
-        folder holds another run.
+        The teacher is not a finished run on these data, the fraction can't be reached, or a folder
+        holds another run, or views of one.
     """
     parent = RunRecord.read(teacher)
-    if not parent.finished or parent.classes != dataset.classes:
-        raise RunError(f"{teacher}: not a finished run of the classes {', '.join(dataset.classes)}")
+    if not parent.finished or parent.data["digest"] != dataset.digest():
+        raise RunError(f"{teacher}: not a finished run on these data")
     if not 0.0 < fraction < 1.0:
         raise RunError(f"the fraction to keep must be between 0 and 1, not {fraction}")
     settings: dict[str, Any] = {
@@ -100,28 +99,59 @@ def prune(
         "keep": "last",
     }
     recipe = replace(parent.recipe, **{**settings, **(changes or {})})
-    data = {**data_name, "digest": dataset.digest(), "pictures": dataset.summary()}
+    if (out / RECORD).exists():
+        found = RunRecord.read(out)
+        made_of = (replace(found.recipe, widths=None), found.start, found.fraction)
+        if made_of != (replace(recipe, widths=None), parent.to_dict(), fraction):
+            raise RunError(f"{out}: holds another run; give another folder")
+        if found.finished:
+            return found
     shown = Views(views or out / "views", teacher, parent, dataset, recipe)
-    model = keras.saving.load_model(teacher / MODEL, compile=False)
+    whole = model = keras.saving.load_model(teacher / MODEL, compile=False)
     widths = parent.recipe.widths or ARCHITECTURES[parent.recipe.architecture].blocks
-    inputs = shown.inputs[:: max(1, len(shown.inputs) // _PICTURES)][:_PICTURES]
+    validation = _validation(whole, dataset, recipe)
     for step in range(1, steps + 1):
         last = step == steps
         folder = out if last else out / f"step-{step}"
         goal = plan(
-            importance(model, inputs),
+            importance(model, shown.sample),
             widths,
             recipe.preprocessing.size,
             fraction ** (1 / steps),
         )
         step_recipe = replace(recipe, widths=goal, phases=recipe.phases if last else (RECOVERY,))
-        record = RunRecord(step_recipe, dataset.classes, data, versions(), parent.to_dict())
-        _recover(model, widths, record, folder, shown, dataset, progress)
+        record = RunRecord(
+            step_recipe,
+            dataset.classes,
+            parent.data,
+            versions(),
+            parent.to_dict(),
+            fraction=fraction,
+        )
+        _recover(model, record, folder, shown, validation, progress)
         model = keras.saving.load_model(folder / MODEL, compile=False)
         widths = goal
     if views is None:
         shown.remove()
     return RunRecord.read(out)
+
+
+@dataclass(frozen=True)
+class _Validation:
+    """The split ``val``: inputs, the teacher's maps of them, and labels as `train` has them."""
+
+    inputs: NDArray[np.uint8]
+    maps: NDArray[np.float32]
+    labels: NDArray[np.float32]
+
+
+def _validation(whole: keras.Model, dataset: Dataset, recipe: Recipe) -> _Validation:
+    samples = dataset.split("val")
+    if not samples:
+        raise RunError("the temperature is fitted on the split val, which holds no pictures")
+    inputs = model_inputs(samples, recipe.preprocessing)
+    labels = source_targets(samples, dataset.classes)
+    return _Validation(inputs, map_targets(whole, inputs, labels[:, 0]), labels)
 
 
 def multiply_accumulates(widths: Widths, size: int, classes: int) -> int:
@@ -252,6 +282,11 @@ class Views:
     ----------
     folder
         Holds them; what another call has computed is used again.
+
+    Raises
+    ------
+    RunError
+        The folder holds views of other pictures or another teacher's maps.
     """
 
     def __init__(
@@ -259,11 +294,26 @@ class Views:
     ) -> None:
         self._folder = folder
         self._inputs, self._targets = folder / "inputs.npy", folder / "targets.npy"
-        if not self._targets.exists():
+        self._key = folder / "made-of.json"
+        made_of = {
+            "teacher": parent.to_dict(),
+            "data": dataset.digest(),
+            "augmentation": recipe.to_dict()["augmentation"],
+            "batch_size": recipe.batch_size,
+            "seed": recipe.seed,
+            "source_balance": recipe.source_balance,
+        }
+        if not self._key.exists():
             folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._key, json.dumps(made_of, indent=2).encode())
+        elif json.loads(self._key.read_text(encoding="utf-8")) != made_of:
+            raise RunError(f"{folder}: holds views for another teacher; give another folder")
+        if not self._targets.exists():
             self._compute(keras.saving.load_model(teacher / MODEL, compile=False), dataset, recipe)
         self.inputs: NDArray[np.uint8] = np.load(self._inputs, mmap_mode="r")
         self.targets: NDArray[np.float32] = np.load(self._targets, mmap_mode="r")
+        #: Some of the inputs, to judge channels and fit weights by.
+        self.sample = self.inputs[:: max(1, len(self.inputs) // _PICTURES)][:_PICTURES]
 
     def _compute(self, model: keras.Model, dataset: Dataset, recipe: Recipe) -> None:
         samples = dataset.split("train")
@@ -283,9 +333,9 @@ class Views:
 
     def remove(self) -> None:
         """Delete the files."""
-        del self.inputs, self.targets
-        self._inputs.unlink()
-        self._targets.unlink()
+        del self.inputs, self.targets, self.sample
+        for file in (self._inputs, self._targets, self._key):
+            file.unlink()
         self._folder.rmdir()
 
 
@@ -329,54 +379,51 @@ class _ViewBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships 
 
 def _recover(
     model: keras.Model,
-    widths: Widths,
     record: RunRecord,
     folder: Path,
     views: Views,
-    dataset: Dataset,
+    validation: _Validation,
     progress: Progress | None,
 ) -> None:
     """Narrow the model to the record's recipe and let it learn from the views."""
-    if (folder / "run.json").exists():
+    if (folder / RECORD).exists():
         found = RunRecord.read(folder)
-        if found.finished and found.recipe == record.recipe:
-            return
-        if (found.recipe, found.data) != (record.recipe, record.data):
+        made_of = (record.recipe, record.start, record.fraction)
+        if (found.recipe, found.start, found.fraction) != made_of:
             raise RunError(f"{folder}: holds another run; give another folder")
+        if found.finished:
+            return
         record = found
     folder.mkdir(parents=True, exist_ok=True)
     recipe, (phase,) = record.recipe, record.recipe.phases
-    samples = dataset.split("val")
-    val_inputs = model_inputs(samples, recipe.preprocessing)
-    val_targets = source_targets(samples, dataset.classes)
+    classes = len(record.classes)
     previous_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
         keras.utils.set_random_seed(recipe.seed)
-        whole = build_network(recipe, len(dataset.classes))
+        whole = build_network(recipe, classes)
         student = activation_map_model(whole)
         done = len(record.history)
         batches = _ViewBatches(views, recipe, epoch=done)
         if done:
             student = resume(folder, student, fresh_phase=False)
         else:
-            inputs = views.inputs[:: max(1, len(views.inputs) // _PICTURES)][:_PICTURES]
             keras.config.set_dtype_policy("float32")
-            fitted = narrow(model, recipe, len(dataset.classes), inputs)
+            fitted = narrow(model, recipe, classes, views.sample)
             keras.config.set_dtype_policy(recipe.precision)
             whole.set_weights(fitted.get_weights())
             student.compile(
                 optimizer=keras.optimizers.AdamW(
                     schedule(phase, len(batches)), weight_decay=recipe.weight_decay
                 ),
-                loss=Distillation(float(np.var(views.targets[:, : -len(dataset.classes)]))),
+                loss=Distillation(float(np.var(views.targets[:, :-classes]))),
                 metrics=[keras.metrics.MeanMetricWrapper(map_accuracy, name="accuracy")],
             )
         recorder = Recorder(record, 0, folder, whole, progress)
         if done < phase.epochs:
             student.fit(
                 batches,
-                validation_data=(val_inputs, map_targets(model, val_inputs, val_targets[:, 0])),
+                validation_data=(validation.inputs, validation.maps),
                 epochs=phase.epochs,
                 initial_epoch=done,
                 callbacks=[recorder],
@@ -385,7 +432,7 @@ def _recover(
             )
     finally:
         keras.config.set_dtype_policy(previous_policy)
-    finish(recorder.record, folder, (val_inputs, val_targets))
+    finish(recorder.record, folder, (validation.inputs, validation.labels))
 
 
 def _convolutions(model: keras.Model) -> list[str]:

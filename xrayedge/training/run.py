@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import RunError
 from ..files import write_atomically
+from .data import Dataset, load_dataset
 from .recipe import Recipe
 
 RECORD = "run.json"
@@ -44,13 +45,16 @@ class RunRecord:
     classes
         Class names, in the order of the model's scores.
     data
-        File name of the data set's root or manifest, filter, digest, and pictures per split.
+        File name of the data set's root or manifest, filter, how splits that it lacks were made,
+        digest, and pictures per split.
     versions
         Of Python, xrayedge, Keras, its backend and NumPy.
     start
         The record of the run whose model training began with, if there was one.
     averaged
         The records of the runs whose weights were averaged, where no training made the model.
+    fraction
+        Pruned runs: what was to be kept of the operations of ``start``.
     history
         One entry a finished epoch.
     finished
@@ -67,6 +71,7 @@ class RunRecord:
     versions: dict[str, str]
     start: dict[str, Any] | None = None
     averaged: tuple[dict[str, Any], ...] = ()
+    fraction: float | None = None
     history: tuple[Epoch, ...] = ()
     finished: bool = False
     temperature: float = 1.0
@@ -82,6 +87,28 @@ class RunRecord:
             return len(losses) - 1
         return losses.index(min(loss for loss in losses if loss is not None))
 
+    def load_data(self, data: Path) -> Dataset:
+        """The data set that the run was trained on, with the same splits.
+
+        Raises
+        ------
+        RunError
+            ``data`` hold other pictures than those.
+        DatasetError
+            See `load_dataset`.
+        """
+        where = [pair.split("=", 1) for pair in self.data.get("where", ())]
+        dataset = load_dataset(
+            data,
+            [(column, value) for column, value in where],
+            seed=self.data.get("seed", self.recipe.seed),
+            with_val=self.data.get("with_val", self.recipe.keep == "best"),
+            turned_of=self.recipe.turned_label,
+        )
+        if dataset.digest() != self.data["digest"]:
+            raise RunError(f"{data}: other data than those that the run was trained on")
+        return dataset
+
     def to_dict(self) -> dict[str, Any]:
         """The record as plain JSON values."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
@@ -91,6 +118,11 @@ class RunRecord:
         """Write ``run.json``, atomically."""
         text = json.dumps(self.to_dict(), indent=2) + "\n"
         write_atomically(folder / RECORD, text.encode())
+
+    @classmethod
+    def is_finished(cls, folder: Path) -> bool:
+        """Whether the folder holds a finished run."""
+        return (folder / RECORD).exists() and cls.read(folder).finished
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:

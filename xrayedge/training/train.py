@@ -23,7 +23,7 @@ from .data import Dataset
 from .losses import SourceAwareCrossentropy, accuracy
 from .network import ARCHITECTURES, build, load_imagenet, split
 from .recipe import Phase, Recipe
-from .run import CHECKPOINT, MODEL, Epoch, RunRecord
+from .run import CHECKPOINT, MODEL, RECORD, Epoch, RunRecord
 
 _WARMUP_FRACTION = 0.05
 _HEAD = 6  # the block that stands for the head in `network.split`
@@ -70,7 +70,7 @@ def train(
         The folder holds a finished run, or one of another recipe or of other data; or ``start``
         does not fit.
     """
-    record = _start_orresume(dataset, recipe, out, data_name, start)
+    record = _start_or_resume(dataset, recipe, out, data_name, start)
     samples = dataset.split("train")
     validation = _validation(dataset, recipe)
     first = 0
@@ -115,17 +115,23 @@ def train(
     return finish(record, out, validation)
 
 
-def _start_orresume(
+def _start_or_resume(
     dataset: Dataset, recipe: Recipe, out: Path, data_name: dict[str, Any], start: Path | None
 ) -> RunRecord:
-    data = {**data_name, "digest": dataset.digest(), "pictures": dataset.summary()}
+    data = {
+        **data_name,
+        "seed": recipe.seed,
+        "with_val": recipe.keep == "best",
+        "digest": dataset.digest(),
+        "pictures": dataset.summary(),
+    }
     before = None
     if start is not None:
         parent = RunRecord.read(start)
         _check_start(parent, start, dataset, recipe)
         before = parent.to_dict()
     fresh = RunRecord(recipe, dataset.classes, data, versions(), before)
-    if not (out / "run.json").exists():
+    if not (out / RECORD).exists():
         out.mkdir(parents=True, exist_ok=True)
         fresh.write(out)
         return fresh
@@ -149,6 +155,11 @@ def _check_start(parent: RunRecord, start: Path, dataset: Dataset, recipe: Recip
     fits = (parent.recipe.architecture, parent.recipe.preprocessing.size)
     if fits != (recipe.architecture, recipe.preprocessing.size):
         raise RunError(f"{start}: is a {fits[0]} of {fits[1]} pixels; the recipe makes another")
+    if parent.recipe.widths != recipe.widths:
+        raise RunError(
+            f"{start}: has other widths than the recipe; a pruned network learns from the one that "
+            "it was made of: train that, and prune again"
+        )
 
 
 def versions() -> dict[str, str]:
@@ -203,6 +214,7 @@ def _compile(model: keras.Model, phase: Phase, recipe: Recipe, steps: int) -> No
 
 
 def schedule(phase: Phase, steps: int) -> Any:
+    """The learning rate of a phase of so many steps an epoch, for a Keras optimiser."""
     schedules = keras.optimizers.schedules
     if phase.decay == "inverse_time":
         return schedules.InverseTimeDecay(
@@ -300,6 +312,7 @@ def save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, path
 
 
 def finish(record: RunRecord, out: Path, validation: _Validation | None) -> RunRecord:
+    """Fit temperature and threshold of the model in ``out``, and write the finished record."""
     if validation is not None:
         inputs, targets = validation
         labels = targets[:, 0].argmax(axis=1)
