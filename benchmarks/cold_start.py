@@ -18,6 +18,8 @@ import sys
 import time
 from importlib.util import find_spec
 
+from xrayedge.bundle import DEFAULT_MODEL
+
 _XRAYEDGE = """
 from xrayedge import Screener
 print(Screener(MODEL, engine=ENGINE).screen(PICTURE).label)
@@ -76,7 +78,7 @@ def run(program: str) -> tuple[float, float, str]:
 def main() -> int:
     """Measure as the command line asks; 1 if labels differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="vgg16")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--rounds", type=int, default=9)
     chosen = parser.parse_args()
     picture = subprocess.check_output([sys.executable, "-c", _PICTURE], text=True).strip()

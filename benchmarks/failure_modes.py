@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 
 from xrayedge import Screener, read
+from xrayedge.bundle import DEFAULT_MODEL
 from xrayedge.files import write_atomically
 from xrayedge.training.report import png
 
@@ -97,7 +98,7 @@ CHANGES: dict[str, Callable[[Grey], Grey]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="vgg16")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--out", type=Path, required=True, help="the picture, PNG")
     arguments = parser.parse_args()
     screener = Screener(arguments.model)

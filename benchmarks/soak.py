@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import track
 
 from xrayedge import ModelBundle, Screener, Screening
-from xrayedge.bundle import Precision
+from xrayedge.bundle import DEFAULT_MODEL, Precision
 from xrayedge.engines import EngineName
 from xrayedge.machine import memory_mb
 
@@ -112,7 +112,7 @@ def _result(screening: Screening) -> dict[str, Any]:
 def main() -> int:
     """Soak as the command line asks; 1 if memory grew or a result changed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="vgg16")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--precision", choices=get_args(Precision), default="int8")
     parser.add_argument("--engine", choices=get_args(EngineName))
     parser.add_argument("--screenings", type=int, default=10_000)

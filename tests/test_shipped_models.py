@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
 
-from xrayedge import ModelBundle
+from xrayedge import ModelBundle, shipped_bundles
 from xrayedge.training.data import load_dataset
 from xrayedge.training.evaluation import ScoringModel, evaluate, evaluate_gate
 
 pytestmark = pytest.mark.data
+
+
+ENGINES = ("litert", "onnx")
 
 
 def samples_of(data_root, part):
@@ -19,43 +24,44 @@ def samples_of(data_root, part):
     return load_dataset(data_root / "manifest.csv", where, complete=False).samples
 
 
-def scores_of(samples, engine, precision):
-    model = ScoringModel.from_bundle("vgg16", precision, engine, frontal=False)
-    return np.stack([model.score(sample) for sample in samples])
+@cache
+def scores_of(data_root, part, name, engine, precision):
+    model = ScoringModel.from_bundle(name, precision, engine, frontal=False)
+    return np.stack([model.score(sample) for sample in samples_of(data_root, part)])
 
 
 @pytest.mark.parametrize(("part", "least"), [("paper", 0.85), ("extended", 0.80)])
-@pytest.mark.parametrize("engine", ["litert", "onnx"])
-def test_accuracy(data_root, part, least, engine):
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_accuracy(data_root, name, engine, part, least):
     samples = samples_of(data_root, part)
-    classes = ModelBundle.load("vgg16").classifier.classes
-    result = evaluate(samples, classes, scores_of(samples, engine, "int8"))
+    classes = ModelBundle.load(name).classifier.classes
+    result = evaluate(samples, classes, scores_of(data_root, part, name, engine, "int8"))
     assert result.figures["accuracy"].value >= least
 
 
-def test_both_engines_give_the_label_of_the_float_model_where_it_is_sure(data_root):
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_both_engines_give_the_label_of_the_float_model_where_it_is_sure(data_root, name):
     """float16 stands for the float model: its arithmetic is float32, its weights are rounded."""
-    samples = samples_of(data_root, "extended")
-    reference = scores_of(samples, "litert", "float16")
+    reference = scores_of(data_root, "extended", name, "litert", "float16")
     ordered = np.sort(reference, axis=1)
     sure = ordered[:, -1] - ordered[:, -2] > 0.1
-    assert sure.sum() > 0.8 * len(samples)
-    for engine in ("litert", "onnx"):
-        found = scores_of(samples, engine, "int8")
+    assert sure.sum() > 0.8 * len(sure)
+    for engine in ENGINES:
+        found = scores_of(data_root, "extended", name, engine, "int8")
         assert np.array_equal(found.argmax(axis=1)[sure], reference.argmax(axis=1)[sure])
 
 
-def test_both_engines_give_the_same_int8_scores(data_root):
-    if not ModelBundle.load("vgg16").classifier.variants[0].golden:
-        pytest.skip("the shipped bundle is of before both formats held the same int8 model")
-    samples = samples_of(data_root, "extended")
-    litert, onnx = (scores_of(samples, engine, "int8") for engine in ("litert", "onnx"))
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_both_engines_give_the_same_int8_scores(data_root, name):
+    litert, onnx = (scores_of(data_root, "extended", name, engine, "int8") for engine in ENGINES)
     assert np.abs(litert - onnx).max() < 0.02
 
 
-@pytest.mark.parametrize("engine", ["litert", "onnx"])
-def test_frontal_check(data_root, engine):
-    model = ScoringModel.from_bundle("vgg16", "int8", engine, frontal=True)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_frontal_check(data_root, name, engine):
+    model = ScoringModel.from_bundle(name, "int8", engine, frontal=True)
     samples = load_dataset(
         data_root / "frontal_manifest.csv", [("split", "test")], complete=False, turned_of="frontal"
     ).samples
