@@ -59,7 +59,7 @@ if [ ! -d "$root" ]; then
     [ "$(id -u)" -eq 0 ] || as_root=(proot -0)
     "${as_root[@]}" debootstrap --foreign --arch=arm64 \
         --variant=minbase --include=python3,python3-venv \
-        bookworm "$root.part" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" \
+        bookworm "$root.part" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} \
         >"$work/debootstrap.log" 2>&1 \
         || skip "debootstrap failed: $(tail -n 1 "$work/debootstrap.log")"
     for package in "$root.part"/var/cache/apt/archives/*.deb; do

@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "models"
 
 #: The shipped bundle that is used where none is named.
-DEFAULT_MODEL = "vgg16"
+DEFAULT_MODEL = "vgg16-edge"
 
 #: A manifest is some kilobytes; more is no manifest.
 _MAX_MANIFEST_BYTES = 4_000_000
