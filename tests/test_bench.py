@@ -17,6 +17,7 @@ from xrayedge.bench.figure import pareto_front, points
 from xrayedge.bench.processes import run_job
 from xrayedge.bench.report import Report, Row
 from xrayedge.bench.statistics import estimate, estimate_ratio
+from xrayedge.bundle import DEFAULT_MODEL
 from xrayedge.cli import main
 from xrayedge.engines import available
 from xrayedge.errors import BenchmarkError
@@ -150,8 +151,8 @@ def test_a_table_markdown_and_csv(small):
 
 def test_stages_from_a_file_to_its_heatmap(chest):
     result = run(
-        "--precision", "int8", "--engine", "onnx", "--rounds", 1, "--warmup", 0,
-        "--picture", chest, "--json",
+        "--model", DEFAULT_MODEL, "--precision", "int8", "--engine", "onnx", "--rounds", 1,
+        "--warmup", 0, "--picture", chest, "--json",
     )  # fmt: skip
     (row,) = json.loads(result.stdout)["stages"]
     assert row["picture"] == "DCM, 1841 x 1955"
@@ -162,7 +163,7 @@ def test_stages_from_a_file_to_its_heatmap(chest):
 
 def test_a_picture_that_is_refused_has_no_stages(leg):
     arguments = ["--precision", "int8", "--engine", "onnx", "--rounds", 1, "--picture", leg]
-    result = run(*arguments, "--json")
+    result = run("--model", DEFAULT_MODEL, *arguments, "--json")
     (row,) = json.loads(result.stdout)["stages"]
     assert result.exit_code == 1
     assert row["total"] is None

@@ -74,7 +74,7 @@ def test_an_empty_folder_is_not_a_success(tmp_path):
         ["screen", "a.png", "--precision", "int2"],
         ["screen", "a.png", "--engine", "tensorrt"],
         ["screen", "a.png", "--threads", "0"],
-        ["screen", "a.png", "--precision", "float32", "--engine", "litert"],
+        ["screen", "a.png", "--precision", "float32", "--model", "vgg16"],
         ["screen", "a.png", "--output", "results.txt"],
         ["train", "no-such-folder", "--out", "run"],
         ["train", "no-such-folder", "--out", "run", "--recipe", "resnet"],

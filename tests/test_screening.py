@@ -178,7 +178,7 @@ def test_float16_is_close_to_int8(chest):
 
 def test_a_precision_that_is_not_there_lists_those_that_are():
     with pytest.raises(EngineError, match=r"no dynamic file.*int8 \(tflite\)"):
-        Screener(precision="dynamic", engine="litert")
+        Screener("vgg16", precision="dynamic", engine="litert")
 
 
 def test_the_heatmap_shows_the_picture_and_explains_the_label(screener, chest):
