@@ -19,6 +19,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+from commandline import add_where
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -83,10 +84,9 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("teacher")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    add_where(parser)
     arguments = parser.parse_args()
-    where = [(column, value) for column, _, value in (w.partition("=") for w in arguments.where)]
-    samples = load_dataset(arguments.data, where, complete=False).samples
+    samples = load_dataset(arguments.data, arguments.where, complete=False).samples
     model, teacher = _open(arguments.model), _open(arguments.teacher)
     if (model.classes, model.preprocessing) != (teacher.classes, teacher.preprocessing):
         parser.error("the two models differ in classes or in preprocessing")

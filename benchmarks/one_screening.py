@@ -10,20 +10,20 @@ half their scale, to say what that saves and what it does to the scores.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+from commandline import add_where, this_command
 from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 
 from xrayedge import ModelBundle, Preprocessing, Screener, read, shipped_bundles
 from xrayedge.bench.accuracy import load_samples
 from xrayedge.bench.statistics import estimate
+from xrayedge.bundle import DEFAULT_MODEL
 from xrayedge.classifier import Classifier
 from xrayedge.engines import preferred_engine
 from xrayedge.files import write_atomically
@@ -151,17 +151,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--docs", type=Path, required=True)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    add_where(parser)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     genuine = read(get_testdata_file("RG1_UNCR.dcm")).pixels
     enlarged = cv2.resize(genuine, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     pixels = np.ascontiguousarray(enlarged, dtype=np.uint8)
     milliseconds = measure(steps(pixels))
-    model = shipped_bundles()[0]
+    model = DEFAULT_MODEL
     shared = np.shares_memory(read(pixels).pixels, pixels)
     text = _TEXT.format(
-        command=f"python benchmarks/one_screening.py {_arguments(sys.argv[1:])}",
+        command=this_command(),
         side=SIDE,
         engine=preferred_engine(),
         rounds=ROUNDS,
@@ -179,17 +179,9 @@ def main() -> None:
     text += "| step | ms |\n| --- | ---: |\n"
     text += "".join(f"| {name} | {value:.2f} |\n" for name, value in milliseconds.items())
     if arguments.data is not None:
-        where = [
-            (column, value) for column, _, value in (w.partition("=") for w in arguments.where)
-        ]
-        text += reduced_decoding(arguments.data, where, model)
+        text += reduced_decoding(arguments.data, arguments.where, model)
     write_atomically(arguments.docs / "performance.md", text.encode())
     print(text, end="")
-
-
-def _arguments(words: list[str]) -> str:
-    """The command line; paths without their folders, which mean nothing on another machine."""
-    return shlex.join([word if "=" in word else Path(word).name for word in words])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino
+from commandline import add_where
 
 from xrayedge import ModelBundle
 from xrayedge.engines import open_engine
@@ -25,12 +26,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    add_where(parser)
     arguments = parser.parse_args()
     bundle = ModelBundle.load(arguments.bundle)
     network = bundle.classifier
-    where = [tuple(pair.split("=", 1)) for pair in arguments.where]
-    samples = load_dataset(arguments.data, where, complete=False).samples
+    samples = load_dataset(arguments.data, arguments.where, complete=False).samples
     inputs = model_inputs(samples, network.preprocessing)
     differing = 0
     for variant in network.variants:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ import cv2
 import keras
 import numpy as np
 import onnx
+from commandline import add_where, this_command
 from pydicom.data import get_testdata_file
 from rich.console import Console
 from rich.progress import Progress
@@ -266,12 +266,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="Converted files; used again.")
     parser.add_argument("--docs", type=Path, required=True, help="Where benchmarks.md goes.")
     parser.add_argument("--data", type=Path, help="Labelled pictures for accuracy and labels.")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    add_where(parser)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peer", action="append", choices=tuple(keras_peers()), default=[])
     chosen = parser.parse_args()
-    where = [tuple(pair.split("=", 1)) for pair in chosen.where]
-    samples = load_samples(chosen.data, where) if chosen.data else ()
+    samples = load_samples(chosen.data, chosen.where) if chosen.data else ()
     bundles = [ModelBundle.load(name) for name in shipped_bundles()]
     chosen.work.mkdir(parents=True, exist_ok=True)
 
@@ -321,13 +320,10 @@ def write_document(
     rounds: int,
 ) -> str:
     """All of docs/benchmarks.md."""
-    arguments = [Path(one).name if Path(one).exists() else one for one in sys.argv[1:]]
     speeds = {kind: [one["macs_per_second"] for one in found] for kind, found in limits.items()}
     return "\n".join(
         [
-            _INTRODUCTION.format(
-                command=shlex.join(["python", "benchmarks/peers.py", *arguments]), rounds=rounds
-            ),
+            _INTRODUCTION.format(command=this_command(), rounds=rounds),
             machine_table(report).to_markdown(),
             "## Every file of the shipped bundles\n\n`xrayedge bench`.\n",
             rows_table(report).to_markdown(),

@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from commandline import add_where
 from onnxruntime.quantization import QuantType
 from xrayedge.converters import calibration, equalisation, onnx, parity, ranges
 from xrayedge.converters.convert import TrainedRun
@@ -52,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="what trained RUN")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    add_where(parser)
     parser.add_argument("--pictures", type=int, default=8)
     arguments = parser.parse_args()
     if shutil.which(EMULATOR[0]) is None or platform.machine() != "x86_64":
@@ -64,7 +65,7 @@ def main() -> None:
     equalised = equalisation.equalise(model, chosen)
     equalisation.round_kernels(equalised)
     found = ranges.observe(equalised, chosen)["min-max"]
-    where = [tuple(pair.split("=", 1)) for pair in arguments.where] or [("split", "test")]
+    where = arguments.where or [("split", "test")]
     samples = load_dataset(arguments.data, where, complete=False).samples
     every = max(1, len(samples) // arguments.pictures)
     inputs = model_inputs(samples[::every][: arguments.pictures], preprocessing)

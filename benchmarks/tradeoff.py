@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from commandline import add_where, this_command
 from contenders import open_litert, open_onnx
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
@@ -466,7 +465,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("teacher", type=Path, metavar="RUN")
     parser.add_argument("--data", type=Path, required=True, help="what trained RUN")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE")
+    add_where(parser)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True)
     parser.add_argument("--ratios", type=int, nargs="*", default=list(RATIOS))
@@ -475,8 +474,7 @@ def main() -> None:
     parser.add_argument("--time-only", action="store_true")
     arguments = parser.parse_args()
     dataset = load_dataset(arguments.data)
-    where = [(column, value) for column, _, value in (w.partition("=") for w in arguments.where)]
-    samples = load_dataset(arguments.data, where, complete=False).samples
+    samples = load_dataset(arguments.data, arguments.where, complete=False).samples
     record = RunRecord.read(arguments.teacher)
     students = [Student("vgg16", arguments.teacher, None, record.temperature)]
     for ratio in arguments.ratios:
@@ -489,7 +487,7 @@ def main() -> None:
         convert(student, chosen, files)
     lines = measure(students, samples, dataset, record, files)
     text = _TEXT.format(
-        command=f"python benchmarks/tradeoff.py {shlex.join(_without_folders(sys.argv[1:]))}",
+        command=this_command(),
         pictures=len(samples),
         patients=len({sample.group for sample in samples}),
         rounds=ROUNDS,
@@ -497,11 +495,6 @@ def main() -> None:
     write_atomically(arguments.docs / "tradeoff.png", png(draw(lines)))
     write_atomically(arguments.docs / "tradeoff.md", f"{text}\n{table(lines)}".encode())
     print(table(lines), end="")
-
-
-def _without_folders(words: Sequence[str]) -> list[str]:
-    """Paths without their folders, which mean nothing on another machine."""
-    return [Path(word).name if "/" in word and "=" not in word else word for word in words]
 
 
 if __name__ == "__main__":

@@ -92,16 +92,16 @@ def test_pip_finds_every_wheel_for_arm(wheel, system, tmp_path):
     assert "onnxruntime" in would
 
 
-def test_a_unit_without_a_network_is_installed_from_a_folder(wheel, chest_png, tmp_path):
+def test_a_unit_without_a_network_is_installed_from_a_folder(wheel, chest, tmp_path):
     """As docs/embed.md says."""
     folder = tmp_path / "wheels"
-    done = pip("download", "--only-binary=:all:", "--dest", folder, wheel)
+    done = pip("download", "--only-binary=:all:", "--dest", folder, f"{wheel}[dicom]")
     assert done.returncode == 0, done.stderr
     venv.create(tmp_path / "unit", with_pip=True)
     python = tmp_path / "unit" / "bin" / "python"
-    done = pip("install", "--no-index", "--find-links", folder, "xrayedge", python=python)
+    done = pip("install", "--no-index", "--find-links", folder, "xrayedge[dicom]", python=python)
     assert done.returncode == 0, done.stderr
-    assert screen(python, chest_png)["engine"] == "litert"
+    assert screen(python, chest)["engine"] == "litert"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@
 # Exit status: 0 all as here, 1 not so, 77 skipped, for the reason given, 2 wrong usage.
 set -euo pipefail
 project=$(cd "$(dirname "$0")/.." && pwd)
-model=vgg16 python=python3 bench=
+model=vgg16-edge python=python3 bench=
 while [ $# -gt 0 ]; do
     case $1 in
         --model) model=${2:?--model wants a name}; shift ;;

@@ -1,0 +1,35 @@
+"""What the benchmarks' command lines have in common."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+
+def column_value(text: str) -> tuple[str, str]:
+    """An argument ``COLUMN=VALUE``, as `load_dataset` takes it."""
+    column, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not COLUMN=VALUE")
+    return column, value
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """The option ``--where``: a list of pairs."""
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        type=column_value,
+        metavar="COLUMN=VALUE",
+        help="the manifest's rows with this value",
+    )
+
+
+def this_command() -> str:
+    """The command that runs; paths without their folders, which mean nothing elsewhere."""
+    script, *words = sys.argv
+    plain = [word if "=" in word else Path(word).name for word in words]
+    return shlex.join(["python", f"benchmarks/{Path(script).name}", *plain])
