@@ -1,0 +1,24 @@
+"""README's example output is what the shipped default gives."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from xrayedge import Screener
+from xrayedge.golden import TOLERANCES
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_example_result_is_the_default_models(chest):
+    (block,) = re.findall(r"```json\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    shown = json.loads(block)
+    found = Screener(engine=shown["engine"]).screen(chest).to_dict()
+    assert list(found) == list(shown)
+    told, measured = ({**one.pop("probabilities")} for one in (shown, found))
+    assert measured == pytest.approx(told, abs=TOLERANCES["int8"])
+    for inexact in ("source", "frontal_score", "timings_ms"):
+        del shown[inexact], found[inexact]
+    assert found == shown
