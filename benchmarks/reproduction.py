@@ -251,8 +251,9 @@ layers stay frozen; no augmentation; the dense layers are
 replaced by a 1x1 convolution and the mean over its map; the last epoch is kept, so the test set
 chooses nothing.
 
-What the frozen layers give is computed once a run; after that the 40 epochs took {seconds:.0f} s. The full
-fine-tuning of the shipped `vgg16` took 34 epochs of 100 to 180 s ([its card](model-card.md)).
+What the frozen layers give is computed once a run; after that 40 epochs took {seconds:.0f} s.
+The full fine-tuning of the shipped `vgg16` took 34 epochs of 100 to 180 s
+([its card](model-card.md)).
 
 ## What these figures are worth
 
