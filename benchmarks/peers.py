@@ -29,10 +29,10 @@ import numpy as np
 import onnx
 from commandline import add_where, this_command
 from pydicom.data import get_testdata_file
+from quantise import int8_onnx, int8_tflite
 from rich.console import Console
 from rich.progress import Progress
 from xrayedge.converters import onnx as to_onnx
-from xrayedge.converters import tflite as to_tflite
 from xrayedge.converters.calibration import CalibrationSet
 
 from xrayedge import ModelBundle, read, shipped_bundles
@@ -156,8 +156,8 @@ def convert_peer(name: str, make: Callable[[], keras.Model], inputs: Path, work:
     calibration = CalibrationSet(np.load(inputs))
     recipes: dict[str, Callable[[keras.Model], bytes]] = {
         "float32.onnx": to_onnx.float32,
-        "int8.onnx": lambda model: to_onnx.static_int8(model, calibration),
-        "int8.tflite": lambda model: to_tflite.static_int8(model, calibration),
+        "int8.onnx": lambda model: int8_onnx(model, calibration),
+        "int8.tflite": lambda model: int8_tflite(model, calibration),
     }
     path = work / f"{name}.keras"
     if not path.exists():

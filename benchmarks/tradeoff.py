@@ -24,19 +24,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
 from commandline import add_where, this_command
 from contenders import open_litert, open_onnx
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from peers import keras_peers, multiply_accumulates
+from quantise import int8_onnx, int8_tflite
 from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
 from xrayedge.converters import calibration, equalisation, parity, ranges
@@ -230,7 +223,7 @@ def convert(student: Student, chosen: calibration.CalibrationSet, out: Path) -> 
         chosen = calibration.CalibrationSet(chosen.inputs[:UNTRAINED_PICTURES])
     model = keras.saving.load_model(student.folder / MODEL, compile=False)
     if student.name in PEERS:
-        contents = [_tflite_of_any(model, chosen), _onnx_of_any(model, chosen, out)]
+        contents = [int8_tflite(model, chosen), int8_onnx(model, chosen)]
     else:
         model = equalisation.equalise(model, chosen)
         equalisation.round_kernels(model)
@@ -238,46 +231,6 @@ def convert(student: Student, chosen: calibration.CalibrationSet, out: Path) -> 
         contents = [to_tflite.static_int8(model, found), to_onnx.static_int8(model, found)]
     for target, content in zip(targets, contents, strict=True):
         write_atomically(target, content)
-
-
-def _tflite_of_any(model: keras.Model, chosen: calibration.CalibrationSet) -> bytes:
-    """By TensorFlow's own quantisation: our recipes know chains of convolutions alone."""
-    maps = activation_map_model(model)
-    image = keras.Input(batch_shape=(1, *maps.inputs[0].shape[1:]), dtype="uint8", name="image")
-    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(image, maps(image)))
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([one] for one in chosen)
-    return bytes(converter.convert())
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    def __init__(self, chosen: calibration.CalibrationSet) -> None:
-        self._pictures = iter(chosen)
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        picture = next(self._pictures, None)
-        return None if picture is None else {"image": picture}
-
-
-def _onnx_of_any(model: keras.Model, chosen: calibration.CalibrationSet, out: Path) -> bytes:
-    """By ONNX Runtime's own quantisation, in the same format as our files (QDQ, S8S8)."""
-    plain, prepared, quantised = (out / f".{stage}.onnx" for stage in ("plain", "prep", "int8"))
-    try:
-        plain.write_bytes(to_onnx.float32(model))
-        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            quantised,
-            _Reader(chosen),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-        )
-        return quantised.read_bytes()
-    finally:
-        for file in (plain, prepared, quantised):
-            file.unlink(missing_ok=True)
 
 
 def time_in_turn(files: Sequence[Path], picture: NDArray[np.uint8]) -> list[list[float]]:
