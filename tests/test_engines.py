@@ -103,6 +103,28 @@ def test_a_tensorrt_build_is_announced_once_for_each_model(tmp_path, monkeypatch
     assert "it is not kept" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("features", "exact"),
+    [(("sse4_1", "avx2"), True), (("avx2", "avx_vnni"), False), (("avx512_vnni",), False)],
+)
+def test_slow_exact_kernels_are_for_processors_without_vnni(monkeypatch, features, exact):
+    """Elsewhere they would only cost time; where nothing is known they are taken."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    asked = []
+
+    class Options(onnxruntime.SessionOptions):
+        def add_session_config_entry(self, name, value):
+            asked.append(name)
+            super().add_session_config_entry(name, value)
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    monkeypatch.setattr("xrayedge.engines.onnx.cpu_features", lambda: features)
+    network = ModelBundle.load("vgg16").frontal.network
+    model = ModelBundle.load("vgg16").read(network.variant("onnx", "int8"))
+    open_engine("onnx", model, threads=1)
+    assert asked == (["session.x64quantprecision"] if exact else [])
+
+
 @pytest.mark.parametrize("name", shipped_bundles())
 def test_shipped_int8_onnx_files_keep_tensorrt_s_rules(name):
     """Symmetric int8, every zero point 0, scales constant; biases int32, a constant's at that.

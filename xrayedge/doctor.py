@@ -13,9 +13,8 @@ from . import golden
 from .bundle import ModelBundle, Network, Variant
 from .engines import ENGINES, EngineName, available, open_engine
 from .errors import XrayEdgeError
-from .machine import Machine, describe
+from .machine import Machine, describe, has_vnni
 
-_VNNI = {"avx_vnni", "avx512_vnni"}
 _DISTRIBUTIONS: dict[EngineName, tuple[str, ...]] = {
     "litert": ("ai-edge-litert", "tflite-runtime"),
     "onnx": ("onnxruntime", "onnxruntime-gpu"),
@@ -169,8 +168,8 @@ def _notes(machine: Machine) -> list[str]:
     if not available():
         remedies = " or ".join(kind.remedy for kind in ENGINES.values())
         notes.append(f"no inference engine is installed; {remedies}")
-    features = set(machine.cpu_features)
-    if "sse4_1" in features and not _VNNI & features and "onnx" in available():
+    features = machine.cpu_features
+    if "sse4_1" in features and not has_vnni(features) and "onnx" in available():
         notes.append(
             "the processor has no VNNI: ONNX Runtime runs int8 files with slower, exact kernels"
         )

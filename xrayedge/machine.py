@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -109,12 +110,11 @@ class Readings:
 def describe(root: Path = _ROOT) -> Machine:
     """The facts that stay; ``root`` is where ``proc`` and ``sys`` are."""
     cpuinfo = _cpuinfo(root)
-    flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
     return Machine(
         board=_text(root / "proc/device-tree/model"),
         cpu=cpuinfo.get("model name") or _arm_name(cpuinfo),
         architecture=platform.machine(),
-        cpu_features=tuple(name for name in _FEATURES if name in flags),
+        cpu_features=cpu_features(root),
         cores=os.cpu_count(),
         usable_cores=len(os.sched_getaffinity(0)),
         memory_mb=_memory_mb(root),
@@ -122,6 +122,18 @@ def describe(root: Path = _ROOT) -> Machine:
         python=platform.python_version(),
         versions={name: _version(name) for name in PACKAGES},
     )
+
+
+def cpu_features(root: Path = _ROOT) -> tuple[str, ...]:
+    """What the processor has of the instructions that inference engines look for."""
+    cpuinfo = _cpuinfo(root)
+    flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
+    return tuple(name for name in _FEATURES if name in flags)
+
+
+def has_vnni(features: Sequence[str]) -> bool:
+    """Whether an x86 processor sums products of bytes exactly at full speed."""
+    return not {"avx_vnni", "avx512_vnni"}.isdisjoint(features)
 
 
 def readings(root: Path = _ROOT) -> Readings:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EngineError
+from ..machine import cpu_features, has_vnni
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -55,9 +56,10 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only
-        # On x86 without VNNI the fast int8 kernels saturate at 16 bits; this takes exact ones
-        # there and changes nothing elsewhere (docs/quantisation.md).
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        # On x86 without VNNI the fast int8 kernels saturate at 16 bits, and this takes exact ones
+        # (docs/quantisation.md). With VNNI the fast ones are exact, and this only costs time.
+        if not has_vnni(cpu_features()):
+            options.add_session_config_entry("session.x64quantprecision", "1")
         wanted = list(takewhile(lambda name: name != CPU_PROVIDER, providers))
         built_in = onnxruntime.get_available_providers()
         left = [name for name in dict.fromkeys(wanted) if name in built_in]
