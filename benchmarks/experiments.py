@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from numpy.typing import NDArray
+from reproduction import table
 
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
@@ -201,12 +202,6 @@ def left_out(outcomes: Mapping[str, Outcome]) -> str:
     ]
     header = ["variant", "source left out", "balanced accuracy", "healthy recall", "healthy AUC"]
     return table(header, rows)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def main() -> None:

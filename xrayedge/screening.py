@@ -252,7 +252,7 @@ class Screener:
         """
         networks = self._loaded()
         clock = _Clock(_name(source), self._timeout)
-        result = Screening(
+        blank = Screening(
             source=_name(source),
             status="failed",
             reason=None,
@@ -268,14 +268,18 @@ class Screener:
             operating_point=self.operating_point,
             timings_ms={},
         )
-        work = partial(self._attempt, source, heatmap, networks, clock, result)
-        if self._timeout is None:
-            result = work()
-        else:
+
+        def attempt() -> Screening:
+            # An error that left the thread would hold the picture until Python looks for cycles.
             try:
-                result = self._in_time(work, clock)
+                return self._screen(source, heatmap, networks, clock, blank)
             except PictureError as error:
-                result = _failed(result, error)
+                return _failed(blank, error)
+
+        try:
+            result = attempt() if self._timeout is None else self._in_time(attempt, clock)
+        except PictureError as error:
+            result = _failed(blank, error)
         return replace(result, timings_ms=clock.timings())
 
     def _in_time(self, work: Callable[[], Screening], clock: _Clock) -> Screening:
@@ -302,19 +306,6 @@ class Screener:
         if networks is None:
             raise EngineError("the screener is closed; make another one")
         return networks
-
-    def _attempt(
-        self,
-        source: Source,
-        heatmap: bool,
-        networks: tuple[FrontalCheck, Classifier],
-        clock: _Clock,
-        result: Screening,
-    ) -> Screening:
-        try:
-            return self._screen(source, heatmap, networks, clock, result)
-        except PictureError as error:
-            return _failed(result, error)
 
     def _screen(
         self,

@@ -276,7 +276,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships n
         record = replace(self.record, history=(*self.record.history, entry))
         save(self.model, self._out / CHECKPOINT)
         if record.best_epoch == len(record.history) - 1:
-            save_float32(self.model, self._whole, record, self._out / MODEL)
+            _save_float32(self.model, self._whole, record, self._out / MODEL)
         record.write(self._out)
         self.record = record
         if self._progress:
@@ -293,7 +293,7 @@ def save(model: keras.Model, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, path: Path) -> None:
+def _save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, path: Path) -> None:
     """Save the weights in a float32 network without optimiser, whatever the training policy.
 
     Layers that ``model``, the trained part, does not have come from ``whole``.
