@@ -88,14 +88,13 @@ def main() -> None:
     arguments = parser.parse_args()
     samples = load_dataset(arguments.data, arguments.where, complete=False).samples
     model, teacher = _open(arguments.model), _open(arguments.teacher)
-    if (model.classes, model.preprocessing) != (teacher.classes, teacher.preprocessing):
-        parser.error("the two models differ in classes or in preprocessing")
+    if (model.classes, model.preprocessing.fit) != (teacher.classes, teacher.preprocessing.fit):
+        parser.error("the two models differ in classes or in how a picture becomes square")
     check_labels(samples, model.classes)
     rows = []
     uniform = 0.0
     for sample in track(samples, "screening", console=Console(stderr=True), transient=True):
-        inputs = model.inputs(sample)
-        (_, own), (scores, other) = model.judge(inputs), teacher.judge(inputs)
+        (_, own), (scores, other) = (one.judge(one.inputs(sample)) for one in (model, teacher))
         explained = int(scores.argmax())
         one, two = evidence(own, explained), evidence(other, explained)
         rows.append((correlation(one, two), same_peak(one, two), *map(share_inside, (one, two))))

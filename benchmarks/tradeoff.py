@@ -39,6 +39,7 @@ from xrayedge.converters import tflite as to_tflite
 from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.engines import EngineName, open_engine
 from xrayedge.files import write_atomically
+from xrayedge.preprocessing import Preprocessing
 from xrayedge.training import pruning
 from xrayedge.training.batches import model_inputs
 from xrayedge.training.calibration import fit_temperature
@@ -50,7 +51,8 @@ from xrayedge.training.report import png
 from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.train import build_network, schedule
 
-RATIOS = (2, 4, 8, 12, 16, 24)
+RATIOS = (2, 4, 8, 12, 16, 24, 50)
+HALF_SIDE_FROM = 4  # from here on the input's side is halved, which alone leaves a quarter
 PEERS = ("MobileNetV2", "DenseNet121")
 PEER_RATE = 1e-3  # they begin with random weights
 ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
@@ -67,9 +69,11 @@ _TEXT = """\
 Written by `{command}`.
 
 The first line is the teacher. `vgg16 / 8` is the teacher pruned by `xrayedge prune` to an eighth of
-its multiply-accumulates and of its weights; see `xrayedge/training/pruning.py`. MobileNetV2 and
+its multiply-accumulates; from `vgg16 / {half_side}` on with `--half-side`, which alone leaves a
+quarter of them, and all the weights. See `xrayedge/training/pruning.py`. MobileNetV2 and
 DenseNet121 begin with random weights and learn from the same teacher's activation maps of the same
-varied pictures as the pruned networks, which begin with what the teacher knows.
+{views} varied views of each training picture as the pruned networks, which begin with what the
+teacher knows: so few views do not do for them, and their accuracy here is not what they can reach.
 
 All figures are of the int8 files: accuracy on {pictures} pictures of {patients} patients, with 95 %
 intervals over patients; `lost` is the teacher's figure less the network's, by a paired bootstrap.
@@ -95,12 +99,15 @@ class Student:
         It has learned for; 0 where its weights are random, and `None` for the teacher.
     temperature
         Divides its logits.
+    preprocessing
+        From a picture to its input.
     """
 
     name: str
     folder: Path
     epochs: int | None
     temperature: float
+    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,8 @@ class Line:
 def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Namespace) -> Student:
     """The teacher pruned to one ``ratio``-th, trained or as a network of the planned widths."""
     name, folder = f"vgg16 / {ratio}", arguments.work / f"vgg16-{ratio}x"
+    half_side = ratio >= HALF_SIDE_FROM
+    fraction = (4.0 if half_side else 1.0) / ratio
     if not arguments.time_only:
         changes: dict[str, Any] = {"precision": arguments.precision}
         if arguments.epochs:
@@ -128,9 +137,11 @@ def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Name
             pruning.prune(
                 teacher,
                 dataset,
-                1.0 / ratio,
+                fraction,
                 folder,
-                views=arguments.work / "views",
+                half_side=half_side,
+                views=arguments.views or arguments.work / "views",
+                view_count=arguments.view_count,
                 changes=changes,
                 progress=lambda number, total, epoch: _console.print(
                     f"  epoch {number}/{total}  loss {epoch.loss:.4f}  {epoch.seconds:.0f} s"
@@ -138,39 +149,43 @@ def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Name
             )
     if RunRecord.is_finished(folder):
         record = RunRecord.read(folder)
-        return Student(name, folder, len(record.history), record.temperature)
+        epochs = len(record.history)
+        return Student(name, folder, epochs, record.temperature, record.recipe.preprocessing)
     planned = folder.with_name(f"{folder.name}-untrained")
+    record = RunRecord.read(teacher)
+    recipe = pruning.of_half_the_side(record.recipe) if half_side else record.recipe
     if not (planned / MODEL).exists():
-        record = RunRecord.read(teacher)
-        model = keras.saving.load_model(teacher / MODEL, compile=False)
-        inputs = model_inputs(dataset.split("train")[::24], record.recipe.preprocessing)
+        model = build_network(recipe, len(record.classes))
+        model.set_weights(keras.saving.load_model(teacher / MODEL, compile=False).get_weights())
+        inputs = model_inputs(dataset.split("train")[::24], recipe.preprocessing)
         widths = pruning.plan(
             pruning.importance(model, inputs),
-            record.recipe.widths or ARCHITECTURES[record.recipe.architecture].blocks,
-            record.recipe.preprocessing.size,
-            1.0 / ratio,
+            recipe.widths or ARCHITECTURES[recipe.architecture].blocks,
+            recipe.preprocessing.size,
+            fraction,
         )
-        narrower = build_network(replace(record.recipe, widths=widths), len(record.classes))
+        narrower = build_network(replace(recipe, widths=widths), len(record.classes))
         planned.mkdir(parents=True)
         narrower.save(planned / MODEL)
-    return Student(name, planned, 0, 1.0)
+    return Student(name, planned, 0, 1.0, recipe.preprocessing)
 
 
 def peer(name: str, teacher: Path, dataset: Dataset, arguments: argparse.Namespace) -> Student:
     """A network of another kind, taught as the pruned ones are."""
     folder = arguments.work / name.lower()
     done = folder / "temperature.txt"
-    if not done.exists() and not arguments.time_only:
+    preprocessing = RunRecord.read(teacher).recipe.preprocessing
+    if not done.exists() and not arguments.time_only and name in arguments.peers:
         _console.print(f"training {name}")
         _teach(name, folder, teacher, dataset, arguments)
     if done.exists():
         temperature, epochs = done.read_text(encoding="utf-8").split()
-        return Student(name, folder, int(epochs), float(temperature))
+        return Student(name, folder, int(epochs), float(temperature), preprocessing)
     untrained = folder.with_name(f"{folder.name}-untrained")
     if not (untrained / MODEL).exists():
         untrained.mkdir(parents=True)
         keras_peers()[name]().save(untrained / MODEL)
-    return Student(name, untrained, 0, 1.0)
+    return Student(name, untrained, 0, 1.0, preprocessing)
 
 
 def _teach(
@@ -178,8 +193,9 @@ def _teach(
 ) -> None:
     record = RunRecord.read(teacher)
     recipe = replace(record.recipe, augmentation=pruning.ROBUST, batch_size=32)
-    views = pruning.Views(arguments.work / "views", teacher, record, dataset, recipe)
-    targets = np.asarray(views.targets)
+    folder_of_views = arguments.views or arguments.work / "views"
+    views = pruning.Views(folder_of_views, teacher, dataset, recipe, arguments.view_count)
+    targets = views.targets
     epochs = arguments.epochs or pruning.FINAL.epochs
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(record.recipe.seed)
@@ -195,7 +211,7 @@ def _teach(
         metrics=[keras.metrics.MeanMetricWrapper(map_accuracy, name="accuracy")],
     )
     student.fit(
-        np.asarray(views.inputs),
+        views.inputs,
         targets,
         batch_size=recipe.batch_size,
         epochs=epochs,
@@ -213,12 +229,13 @@ def _teach(
     write_atomically(folder / "temperature.txt", content.encode())
 
 
-def convert(student: Student, chosen: calibration.CalibrationSet, out: Path) -> None:
+def convert(student: Student, dataset: Dataset, out: Path) -> None:
     """Write the student's int8 files, unless they are there: ours by our recipes."""
     targets = [out / f"{student.folder.name}-{suffix}" for suffix in _SUFFIXES.values()]
     if all(target.exists() for target in targets):
         return
     _console.print(f"converting {student.name}")
+    chosen = calibration.choose(dataset.split("train"), student.preprocessing)
     if student.epochs == 0:
         chosen = calibration.CalibrationSet(chosen.inputs[:UNTRAINED_PICTURES])
     model = keras.saving.load_model(student.folder / MODEL, compile=False)
@@ -233,14 +250,14 @@ def convert(student: Student, chosen: calibration.CalibrationSet, out: Path) -> 
         write_atomically(target, content)
 
 
-def time_in_turn(files: Sequence[Path], picture: NDArray[np.uint8]) -> list[list[float]]:
-    """Milliseconds of each file: a median a round; all take turns, one thread each."""
+def time_in_turn(files: Sequence[Path], pictures: Sequence[NDArray[np.uint8]]) -> list[list[float]]:
+    """Milliseconds of each file on its input: a median a round; all take turns, one thread each."""
     # By hand: our setting for exact int8 on older processors makes ONNX Runtime refuse DenseNet121.
     openers = {"litert": open_litert, "onnx": open_onnx}
     engines = [openers[_engine_of(file)](str(file), 1) for file in files]
     found: list[list[float]] = [[] for _ in files]
     for number in range(-1, ROUNDS):  # the first round warms up
-        for engine, rounds in zip(engines, found, strict=True):
+        for engine, picture, rounds in zip(engines, pictures, found, strict=True):
             times = []
             for _ in range(RUNS):
                 started = time.perf_counter()
@@ -294,11 +311,13 @@ def measure(
     students: Sequence[Student],
     samples: Sequence[Sample],
     dataset: Dataset,
-    teacher: RunRecord,
     out: Path,
 ) -> list[Line]:
     """Judge and time the students; the first is what the others are compared with."""
-    inputs = model_inputs(samples, teacher.recipe.preprocessing)
+    inputs = {
+        preprocessing: model_inputs(samples, preprocessing)
+        for preprocessing in {student.preprocessing for student in students}
+    }
     files = {
         student: {engine: out / f"{student.folder.name}-{_SUFFIXES[engine]}" for engine in ENGINES}
         for student in students
@@ -309,13 +328,18 @@ def measure(
             _console.print(f"judging {student.name}")
             content = files[student]["litert"].read_bytes()
             engine = open_engine("litert", content, threads=os.cpu_count() or 1)
-            scores[student] = parity.engine_probabilities(engine, inputs, student.temperature)
+            scores[student] = parity.engine_probabilities(
+                engine, inputs[student.preprocessing], student.temperature
+            )
     _console.print("timing")
     cases = [(student, engine) for student in students for engine in ENGINES]
     timed = dict(
         zip(
             cases,
-            time_in_turn([files[student][engine] for student, engine in cases], inputs[:1]),
+            time_in_turn(
+                [files[student][engine] for student, engine in cases],
+                [inputs[student.preprocessing][:1] for student, _ in cases],
+            ),
             strict=True,
         )
     )
@@ -422,6 +446,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True)
     parser.add_argument("--ratios", type=int, nargs="*", default=list(RATIOS))
+    parser.add_argument(
+        "--peers", nargs="*", default=list(PEERS), choices=PEERS, help="to train as well"
+    )
+    parser.add_argument("--views", type=Path, help="as of `xrayedge prune`; default: in WORK")
+    parser.add_argument("--view-count", type=int, default=pruning.VIEWS)
     parser.add_argument("--epochs", type=int, help="of the students; default: as `xrayedge prune`")
     parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16"])
     parser.add_argument("--time-only", action="store_true")
@@ -429,21 +458,23 @@ def main() -> None:
     dataset = load_dataset(arguments.data)
     samples = load_dataset(arguments.data, arguments.where, complete=False).samples
     record = RunRecord.read(arguments.teacher)
-    students = [Student("vgg16", arguments.teacher, None, record.temperature)]
+    preprocessing = record.recipe.preprocessing
+    students = [Student("vgg16", arguments.teacher, None, record.temperature, preprocessing)]
     for ratio in arguments.ratios:
         students.append(pruned(ratio, arguments.teacher, dataset, arguments))
     students += [peer(name, arguments.teacher, dataset, arguments) for name in PEERS]
     files = arguments.work / "files"
     files.mkdir(parents=True, exist_ok=True)
-    chosen = calibration.choose(dataset.split("train"), record.recipe.preprocessing)
     for student in students:
-        convert(student, chosen, files)
-    lines = measure(students, samples, dataset, record, files)
+        convert(student, dataset, files)
+    lines = measure(students, samples, dataset, files)
     text = _TEXT.format(
         command=this_command(),
         pictures=len(samples),
         patients=len({sample.group for sample in samples}),
         rounds=ROUNDS,
+        half_side=HALF_SIDE_FROM,
+        views=arguments.view_count,
     )
     write_atomically(arguments.docs / "tradeoff.png", png(draw(lines)))
     write_atomically(arguments.docs / "tradeoff.md", f"{text}\n{table(lines)}".encode())

@@ -19,6 +19,7 @@ from xrayedge.training.calibration import fit_temperature, fit_threshold, fit_we
 from xrayedge.training.data import Sample, load_dataset
 from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.losses import SourceAwareCrossentropy, targets
+from xrayedge.training.network import activation_map_model
 from xrayedge.training.pruning import importance, layer_costs, narrow, plan, prune
 from xrayedge.training.recipe import RECIPES, Phase, Recipe
 from xrayedge.training.run import CHECKPOINT, MODEL, RunRecord
@@ -105,8 +106,9 @@ def test_a_run_can_begin_with_another_ones_model(dataset, recipe, tmp_path):
     with pytest.raises(RunError, match="knows the classes bright, dark"):
         train(other, gentle, tmp_path / "third", **names)
     pruned = replace(gentle, widths=((16,), (16,), (16,), (16,)))
-    with pytest.raises(RunError, match="pruned"):
+    with pytest.raises(RunError, match="other widths"):
         train(dataset, pruned, tmp_path / "fourth", **names)
+    assert pruned.for_network_of(first.recipe) == gentle
 
 
 def test_frozen_layers_are_computed_once_and_stay(dataset, recipe, tmp_path):
@@ -323,6 +325,75 @@ def test_a_pruned_run_is_smaller_and_goes_on_where_it_stopped(dataset, recipe, t
         prune(tmp_path / "wide", dataset, 0.4, tmp_path / "narrow", **settings)
     with pytest.raises(RunError, match="no network of this kind"):
         prune(tmp_path / "wide", dataset, 0.001, tmp_path / "none", **settings)
+
+
+def test_pruning_can_halve_the_side_and_keeps_the_places_of_the_map(dataset, recipe, tmp_path):
+    """The narrower network sees the same varied pictures as its teacher, only smaller."""
+    widths = ((16,), (24,))
+    wide = replace(
+        recipe,
+        architecture="vgg16",
+        widths=widths,
+        preprocessing=replace(recipe.preprocessing, size=32),
+    )
+    parent = replace(wide, name="parent")
+    discs = {"data_name": {"name": "discs", "where": []}}
+    (tmp_path / "frontal").mkdir()
+    run(dataset, replace(recipe, widths=((16,), (16,))), tmp_path / "frontal")
+    with pytest.raises(RunError, match="no frontal for inputs of half the side"):
+        prune(tmp_path / "frontal", dataset, 1.0, tmp_path / "none", half_side=True)
+    first = tmp_path / "first"
+    train(dataset, parent, first, weights=_random_weights(tmp_path, widths), **discs)
+    seen = []
+    record = prune(
+        first,
+        dataset,
+        0.9,
+        tmp_path / "half",
+        half_side=True,
+        views=tmp_path / "views",
+        view_count=2,
+        changes={"phases": (Phase(1, learning_rate=1e-3, first_block=1),), "precision": "float32"},
+        on_view=lambda number, total: seen.append((number, total)),
+    )
+    assert seen == [(1, 2), (2, 2)]
+    assert record.recipe.preprocessing == replace(parent.preprocessing, size=16)
+    assert record.views == 2
+    whole, half = (
+        activation_map_model(keras.saving.load_model(folder / MODEL, compile=False))
+        for folder in (first, tmp_path / "half")
+    )
+    assert whole.input_shape[1:3] == (32, 32)
+    assert half.input_shape[1:3] == (16, 16)
+    assert whole.output_shape == half.output_shape == (None, 8, 8, 2)
+    shrunk = np.load(tmp_path / "views" / "inputs-16-0.npy")
+    assert len(shrunk) == len(np.load(tmp_path / "views" / "targets-0.npy"))
+    # Another fraction learns from the same views: the teacher need not look again.
+    before = (tmp_path / "views" / "targets-1.npy").stat().st_mtime_ns
+    prune(
+        first,
+        dataset,
+        1.0,
+        tmp_path / "all",
+        half_side=True,
+        views=tmp_path / "views",
+        view_count=2,
+        changes={"phases": record.recipe.phases, "precision": "float32"},
+    )
+    assert (tmp_path / "views" / "targets-1.npy").stat().st_mtime_ns == before
+
+
+def _random_weights(folder, widths):
+    """An ``.npz`` as `load_imagenet` reads it, for a narrow chain."""
+    rng = np.random.default_rng(0)
+    arrays, channels = {}, 3
+    for block, (width,) in enumerate(widths, start=1):
+        kernel = rng.normal(0.0, 0.1, (3, 3, channels, width)).astype(np.float32)
+        arrays[f"block{block}_conv1/kernel"] = kernel
+        arrays[f"block{block}_conv1/bias"] = np.zeros(width, np.float32)
+        channels = width
+    np.savez(folder / "weights.npz", **arrays)
+    return folder / "weights.npz"
 
 
 def test_channels_that_nothing_reads_go_first_and_least_squares_keeps_the_rest(recipe):

@@ -485,7 +485,9 @@ _training_precision = click.option(
 @click.option("--recipe", "recipe_name", default="vgg16", show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path), help="Local ImageNet weights, .npz.")
 @click.option(
-    "--start", type=click.Path(path_type=Path), help="A finished run whose model to begin with."
+    "--start",
+    type=click.Path(path_type=Path),
+    help="A finished run to go on with: its model, widths and preprocessing.",
 )
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
 @_training_precision
@@ -510,6 +512,7 @@ def train(
     _quiet_tensorflow()
     from .training.data import load_dataset
     from .training.recipe import RECIPES
+    from .training.run import RunRecord
 
     if recipe_name not in RECIPES:
         raise click.BadParameter(f"no recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
@@ -518,6 +521,8 @@ def train(
         RECIPES[recipe_name],
         **{name: value for name, value in changes.items() if value is not None},
     )
+    if start is not None:
+        recipe = recipe.for_network_of(RunRecord.read(start).recipe)
     dataset = load_dataset(
         data,
         where,
@@ -574,7 +579,7 @@ def train(
 )
 @click.option(
     "--target-macs",
-    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    type=click.FloatRange(0.0, 1.0, min_open=True),
     required=True,
     metavar="FRACTION",
     help="Of RUN's multiply-accumulates, and of its weights, to keep at most.",
@@ -588,10 +593,22 @@ def train(
     help="Prune in so many steps, with a short recovery between them.",
 )
 @click.option(
+    "--half-side",
+    is_flag=True,
+    help="Halve the side of the input too; FRACTION counts from the quarter that this leaves.",
+)
+@click.option(
     "--views",
     type=click.Path(path_type=Path),
     help="Keep the varied pictures and RUN's maps of them here, for other fractions.",
 )
+@click.option(
+    "--view-count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Show N varied views of each picture to RUN.  [default: 10]",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Of the last recovery.  [default: 8]")
 @_training_precision
 def prune(
     run: Path,
@@ -599,28 +616,43 @@ def prune(
     target_macs: float,
     out: Path,
     steps: int,
+    half_side: bool,
     views: Path | None,
+    view_count: int | None,
+    epochs: int | None,
     precision: str | None,
 ) -> None:
     """Make a narrower, faster network of the one in RUN. Goes on where it stopped."""
     _quiet_tensorflow()
-    from .training.pruning import layer_costs
+    from .training.network import ARCHITECTURES
+    from .training.pruning import FINAL, VIEWS, layer_costs
     from .training.pruning import prune as run_pruning
     from .training.run import RunRecord
 
+    changes: dict[str, Any] = {"precision": precision} if precision else {}
+    if epochs:
+        changes["phases"] = (replace(FINAL, epochs=epochs),)
     record = run_pruning(
         run,
         RunRecord.read(run).load_data(data),
         target_macs,
         out,
         steps=steps,
+        half_side=half_side,
         views=views,
-        changes={"precision": precision} if precision else None,
+        view_count=view_count or VIEWS,
+        changes=changes,
         progress=_show_epoch,
+        on_view=lambda number, total: _messages.print(f"view {number}/{total}"),
     )
     recipe = record.recipe
     assert recipe.widths is not None
-    operations, weights = layer_costs(recipe.widths, recipe.preprocessing.size, len(record.classes))
+    operations, weights = layer_costs(
+        recipe.widths,
+        recipe.preprocessing.size,
+        len(record.classes),
+        ARCHITECTURES[recipe.architecture].pool_last,
+    )
     widths = ", ".join("-".join(str(width) for width in block) for block in recipe.widths)
     _messages.print(
         f"widths {widths}: {sum(operations) / 1e9:.2f} G multiply-accumulates, "

@@ -105,22 +105,33 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         return -(-len(self._samples) // self._recipe.batch_size)
 
     def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        size = self._recipe.batch_size
-        drawn = self._drawn[index * size : (index + 1) * size]
-        return self._inputs(drawn, index), self._targets[drawn]
-
-    def _inputs(self, drawn: NDArray[np.int_], index: int) -> NDArray[Any]:
-        augmentation = self._recipe.augmentation
-        if augmentation is None:
+        drawn = self._batch(index)
+        if self._recipe.augmentation is None:
             assert self._features is not None
-            return self._features[drawn]
+            return self._features[drawn], self._targets[drawn]
+        preprocess = self._recipe.preprocessing.apply
+        inputs = np.stack([preprocess(picture) for picture in self.pictures(index)])
+        return inputs, self._targets[drawn]
+
+    def pictures(self, index: int) -> list[NDArray[np.uint8]]:
+        """A batch's varied pictures, before preprocessing."""
+        augmentation = self._recipe.augmentation
+        assert augmentation is not None
         rng = self._generator(_AUGMENT, index)
-        return np.stack([self._augmented(augmentation, int(sample), rng) for sample in drawn])
+        return [self._varied(augmentation, int(one), rng) for one in self._batch(index)]
+
+    def labels(self, index: int) -> NDArray[np.float32]:
+        """A batch's one-hot labels, ``float32 [N, classes]``."""
+        return self._targets[self._batch(index), 0]
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's pictures."""
         self._epoch += 1
         self._draw()
+
+    def _batch(self, index: int) -> NDArray[np.int_]:
+        size = self._recipe.batch_size
+        return self._drawn[index * size : (index + 1) * size]
 
     def _generator(self, purpose: int, index: int) -> np.random.Generator:
         return np.random.default_rng([purpose, self._recipe.seed, self._epoch, index])
@@ -133,7 +144,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         count = len(self) * self._recipe.batch_size
         self._drawn = rng.choice(len(self._samples), size=count, p=self._weights)
 
-    def _augmented(
+    def _varied(
         self, augmentation: Augmentation, index: int, rng: np.random.Generator
     ) -> NDArray[np.uint8]:
         # Drawn as the pictures are: what it lends must not tell one class from another.
@@ -141,8 +152,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         pixels = self._read(index)
         if self._any_way_up[index]:
             pixels = _turn_or_invert(pixels, rng)
-        varied = augmentation.apply(pixels, self._read(other), rng)
-        return self._recipe.preprocessing.apply(varied)
+        return augmentation.apply(pixels, self._read(other), rng)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         """The picture at twice the input's resolution at most: finer detail would be lost."""

@@ -35,19 +35,26 @@ class Architecture:
         Factor on the grey values after the mean is subtracted.
     imagenet
         Whether training starts from VGG16's ImageNet weights (the widths must be VGG16's).
+    pool_last
+        Whether the last block ends with a pooling too.
+    half_side
+        The key of the architecture for inputs of half the side, whose map has as many places.
     """
 
     blocks: tuple[tuple[int, ...], ...]
     input_scale: float
     imagenet: bool
+    pool_last: bool = True
+    half_side: str | None = None
 
+
+_VGG16 = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
 
 ARCHITECTURES = {
     "vgg16": Architecture(
-        blocks=((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
-        input_scale=1.0,
-        imagenet=True,
+        blocks=_VGG16, input_scale=1.0, imagenet=True, half_side="vgg16-half-side"
     ),
+    "vgg16-half-side": Architecture(blocks=_VGG16, input_scale=1.0, imagenet=True, pool_last=False),
     # 11 million multiply-accumulates at 96 pixels: a small fraction of a classifier's.
     "frontal": Architecture(
         blocks=((8,), (16,), (32,), (64,), (96,)),
@@ -78,7 +85,8 @@ def build(architecture: Architecture, size: int, classes: int, dropout: float = 
                 kernel_initializer="he_normal",
                 name=f"block{block}_conv{conv}",
             )(x)
-        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+        if architecture.pool_last or block < len(architecture.blocks):
+            x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     if dropout:
         x = keras.layers.SpatialDropout2D(dropout, name="dropout")(x)
     x = keras.layers.Conv2D(classes, 1, dtype="float32", name=MAP_LAYER)(x)
@@ -91,8 +99,9 @@ def split(model: keras.Model, first_block: int) -> tuple[keras.Model, keras.Mode
 
     Both share their layers with ``model``: what one learns, it knows.
     """
-    last_below = "normalise" if first_block == 1 else f"block{first_block - 1}_pool"
     names = [layer.name for layer in model.layers]
+    below_it = "normalise" if first_block == 1 else f"block{first_block - 1}_"
+    last_below = [name for name in names if name.startswith(below_it)][-1]
     below = keras.Model(model.inputs[0], model.get_layer(last_below).output)
     inputs = keras.Input(below.output.shape[1:], name="features")
     x = inputs

@@ -10,7 +10,7 @@ maps on pictures that vary as in training (Hinton et al. 2015, Zagoruyko & Komod
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import RunError
 from ..files import write_atomically
+from ..preprocessing import Preprocessing
 from .batches import TrainingBatches, model_inputs, source_targets
 from .data import Dataset
 from .losses import Distillation, map_accuracy
@@ -36,7 +37,7 @@ GROUP = 8
 _NARROWEST = 16
 _PICTURES, _PLACES = 96, 60  # to judge and fit by: pictures, and places in each
 _RIDGE = 1e-3
-_VIEWS = 10  # of each training picture, drawn and shown to the teacher once
+VIEWS = 10  # of each training picture, drawn and shown to the teacher once
 
 RECOVERY = Phase(epochs=1, learning_rate=2e-4, first_block=1)
 FINAL = Phase(epochs=8, learning_rate=3e-4, first_block=1)
@@ -49,9 +50,12 @@ def prune(
     out: Path,
     *,
     steps: int = 1,
+    half_side: bool = False,
     views: Path | None = None,
+    view_count: int = VIEWS,
     changes: dict[str, Any] | None = None,
     progress: Progress | None = None,
+    on_view: Callable[[int, int], None] | None = None,
 ) -> RunRecord:
     """Make a narrower network of a trained one, in steps with recovery in between.
 
@@ -64,6 +68,9 @@ def prune(
         ``val`` for the temperature.
     fraction
         Of the teacher's multiply-accumulates, and of its weights, to keep at most.
+    half_side
+        Whether the input's side is halved as well, which alone leaves a quarter of the operations.
+        The last pooling then goes, and the map keeps its places. ``fraction`` counts from there.
     out
         The run folder. An interrupted pruning goes on there.
     steps
@@ -71,22 +78,26 @@ def prune(
     views
         Folder for the varied pictures and the teacher's maps of them; several prunings may share
         it. Without one they are kept in ``out`` and removed at the end.
+    view_count
+        Views of each training picture.
     changes
         To the recipe: ``phases``, one, of the last recovery, ``seed``, ``precision``.
     progress
         Called after each epoch, as in `train.train`.
+    on_view
+        Called after the teacher has seen one view of every picture, with how many of how many.
 
     Raises
     ------
     RunError
-        The teacher is not a finished run on these data, the fraction can't be reached, or a folder
-        holds another run, or views of one.
+        The teacher is not a finished run on these data, the fraction can't be reached, a folder
+        holds another run, or views of one, or the architecture has none for half the side.
     """
     parent = RunRecord.read(teacher)
     if not parent.finished or parent.data["digest"] != dataset.digest():
         raise RunError(f"{teacher}: not a finished run on these data")
-    if not 0.0 < fraction < 1.0:
-        raise RunError(f"the fraction to keep must be between 0 and 1, not {fraction}")
+    if not 0.0 < fraction <= 1.0:
+        raise RunError(f"the fraction to keep must be above 0 and at most 1, not {fraction}")
     settings: dict[str, Any] = {
         "name": "pruned",
         "phases": (FINAL,),
@@ -99,17 +110,21 @@ def prune(
         "keep": "last",
     }
     recipe = replace(parent.recipe, **{**settings, **(changes or {})})
+    if half_side:
+        recipe = of_half_the_side(recipe)
     if (out / RECORD).exists():
         found = RunRecord.read(out)
-        made_of = (replace(found.recipe, widths=None), found.start, found.fraction)
-        if made_of != (replace(recipe, widths=None), parent.to_dict(), fraction):
+        made_of = (replace(found.recipe, widths=None), found.start, found.fraction, found.views)
+        if made_of != (replace(recipe, widths=None), parent.to_dict(), fraction, view_count):
             raise RunError(f"{out}: holds another run; give another folder")
         if found.finished:
             return found
-    shown = Views(views or out / "views", teacher, parent, dataset, recipe)
-    whole = model = keras.saving.load_model(teacher / MODEL, compile=False)
+    shown = Views(views or out / "views", teacher, dataset, recipe, view_count, on_view)
+    whole = keras.saving.load_model(teacher / MODEL, compile=False)
+    model = build_network(recipe, len(dataset.classes))  # the same weights, at the recipe's size
+    model.set_weights(whole.get_weights())
     widths = parent.recipe.widths or ARCHITECTURES[parent.recipe.architecture].blocks
-    validation = _validation(whole, dataset, recipe)
+    validation = _validation(whole, parent.recipe.preprocessing, dataset, recipe)
     for step in range(1, steps + 1):
         last = step == steps
         folder = out if last else out / f"step-{step}"
@@ -127,6 +142,7 @@ def prune(
             versions(),
             parent.to_dict(),
             fraction=fraction,
+            views=view_count,
         )
         _recover(model, record, folder, shown, validation, progress)
         model = keras.saving.load_model(folder / MODEL, compile=False)
@@ -145,21 +161,29 @@ class _Validation:
     labels: NDArray[np.float32]
 
 
-def _validation(whole: keras.Model, dataset: Dataset, recipe: Recipe) -> _Validation:
+def of_half_the_side(recipe: Recipe) -> Recipe:
+    """The recipe for the architecture's like for inputs of half the side."""
+    architecture = ARCHITECTURES[recipe.architecture].half_side
+    if architecture is None:
+        raise RunError(f"there is no {recipe.architecture} for inputs of half the side")
+    smaller = replace(recipe.preprocessing, size=recipe.preprocessing.size // 2)
+    return replace(recipe, architecture=architecture, preprocessing=smaller)
+
+
+def _validation(
+    whole: keras.Model, seen_by_whole: Preprocessing, dataset: Dataset, recipe: Recipe
+) -> _Validation:
     samples = dataset.split("val")
     if not samples:
         raise RunError("the temperature is fitted on the split val, which holds no pictures")
-    inputs = model_inputs(samples, recipe.preprocessing)
     labels = source_targets(samples, dataset.classes)
-    return _Validation(inputs, map_targets(whole, inputs, labels[:, 0]), labels)
+    maps = map_targets(whole, model_inputs(samples, seen_by_whole), labels[:, 0])
+    return _Validation(model_inputs(samples, recipe.preprocessing), maps, labels)
 
 
-def multiply_accumulates(widths: Widths, size: int, classes: int) -> int:
-    """Of one picture, the head included."""
-    return sum(layer_costs(widths, size, classes)[0])
-
-
-def layer_costs(widths: Widths, size: int, classes: int) -> tuple[list[int], list[int]]:
+def layer_costs(
+    widths: Widths, size: int, classes: int, pool_last: bool = True
+) -> tuple[list[int], list[int]]:
     """Multiply-accumulates and weights of each convolution and of the head."""
     operations, weights = [], []
     channels, side = 1, size
@@ -169,6 +193,8 @@ def layer_costs(widths: Widths, size: int, classes: int) -> tuple[list[int], lis
             operations.append(side * side * weights[-1])
             channels = width
         side //= 2
+    if not pool_last:
+        side *= 2
     weights.append(channels * classes)
     operations.append(side * side * weights[-1])
     return operations, weights
@@ -281,7 +307,19 @@ class Views:
     Parameters
     ----------
     folder
-        Holds them; what another call has computed is used again.
+        Holds them, a file for each view of every picture; what another call has computed is used
+        again.
+    teacher
+        A finished run.
+    dataset
+        Its split ``train`` is varied.
+    recipe
+        The augmentation, and the preprocessing of the network that learns; the teacher is shown
+        the same varied pictures after its own.
+    count
+        Views of each picture.
+    on_view
+        Called after each view with how many of how many are there.
 
     Raises
     ------
@@ -290,10 +328,16 @@ class Views:
     """
 
     def __init__(
-        self, folder: Path, teacher: Path, parent: RunRecord, dataset: Dataset, recipe: Recipe
+        self,
+        folder: Path,
+        teacher: Path,
+        dataset: Dataset,
+        recipe: Recipe,
+        count: int = VIEWS,
+        on_view: Callable[[int, int], None] | None = None,
     ) -> None:
+        parent = RunRecord.read(teacher)
         self._folder = folder
-        self._inputs, self._targets = folder / "inputs.npy", folder / "targets.npy"
         self._key = folder / "made-of.json"
         made_of = {
             "teacher": parent.to_dict(),
@@ -308,35 +352,66 @@ class Views:
             write_atomically(self._key, json.dumps(made_of, indent=2).encode())
         elif json.loads(self._key.read_text(encoding="utf-8")) != made_of:
             raise RunError(f"{folder}: holds views for another teacher; give another folder")
-        if not self._targets.exists():
-            self._compute(keras.saving.load_model(teacher / MODEL, compile=False), dataset, recipe)
-        self.inputs: NDArray[np.uint8] = np.load(self._inputs, mmap_mode="r")
-        self.targets: NDArray[np.float32] = np.load(self._targets, mmap_mode="r")
+        # As the teacher was trained: how fine the varied pictures are depends on its input.
+        varying = replace(recipe, preprocessing=parent.recipe.preprocessing)
+        model = keras.saving.load_model(teacher / MODEL, compile=False)
+        inputs, targets = [], []
+        for view in range(count):
+            batches = TrainingBatches(dataset.split("train"), dataset.classes, varying, epoch=view)
+            targets.append(self._targets(view, batches, model, varying.preprocessing))
+            inputs.append(self._inputs(view, batches, recipe.preprocessing))
+            if on_view:
+                on_view(view + 1, count)
+        self.inputs: NDArray[np.uint8] = np.concatenate(inputs)
+        self.targets: NDArray[np.float32] = np.concatenate(targets)
         #: Some of the inputs, to judge channels and fit weights by.
         self.sample = self.inputs[:: max(1, len(self.inputs) // _PICTURES)][:_PICTURES]
 
-    def _compute(self, model: keras.Model, dataset: Dataset, recipe: Recipe) -> None:
-        samples = dataset.split("train")
-        inputs, labels = [], []
-        for view in range(_VIEWS):
-            batches = TrainingBatches(samples, dataset.classes, recipe, epoch=view)
-            for index in range(len(batches)):
-                pictures, wanted = batches[index]
-                inputs.append(pictures)
-                labels.append(wanted[:, 0])
-        pictures = np.concatenate(inputs)
-        np.save(self._inputs, pictures)
-        targets = map_targets(model, pictures, np.concatenate(labels))
-        temporary = self._targets.with_suffix(".part.npy")
-        np.save(temporary, targets)
-        temporary.replace(self._targets)
+    def _inputs(
+        self, view: int, batches: TrainingBatches, preprocessing: Preprocessing
+    ) -> NDArray[np.uint8]:
+        file = self._folder / f"inputs-{preprocessing.size}-{view}.npy"
+        if not file.exists():
+            _save_array(file, _preprocessed(batches, preprocessing))
+        return np.asarray(np.load(file))
+
+    def _targets(
+        self,
+        view: int,
+        batches: TrainingBatches,
+        model: keras.Model,
+        preprocessing: Preprocessing,
+    ) -> NDArray[np.float32]:
+        file = self._folder / f"targets-{view}.npy"
+        if not file.exists():
+            inputs = _preprocessed(batches, preprocessing)
+            labels = np.concatenate([batches.labels(index) for index in range(len(batches))])
+            _save_array(file, map_targets(model, inputs, labels))
+        return np.asarray(np.load(file))
 
     def remove(self) -> None:
         """Delete the files."""
-        del self.inputs, self.targets, self.sample
-        for file in (self._inputs, self._targets, self._key):
+        for file in (*self._folder.glob("*.npy"), self._key):
             file.unlink()
         self._folder.rmdir()
+
+
+def _preprocessed(batches: TrainingBatches, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Every varied picture of an epoch, after another preprocessing than the batches' own."""
+    return np.stack(
+        [
+            preprocessing.apply(picture)
+            for index in range(len(batches))
+            for picture in batches.pictures(index)
+        ]
+    )
+
+
+def _save_array(file: Path, values: NDArray[Any]) -> None:
+    temporary = file.with_suffix(".part")
+    with temporary.open("wb") as stream:
+        np.save(stream, values)
+    temporary.replace(file)
 
 
 def map_targets(
@@ -388,8 +463,8 @@ def _recover(
     """Narrow the model to the record's recipe and let it learn from the views."""
     if (folder / RECORD).exists():
         found = RunRecord.read(folder)
-        made_of = (record.recipe, record.start, record.fraction)
-        if (found.recipe, found.start, found.fraction) != made_of:
+        made_of = (record.recipe, record.start, record.fraction, record.views)
+        if (found.recipe, found.start, found.fraction, found.views) != made_of:
             raise RunError(f"{folder}: holds another run; give another folder")
         if found.finished:
             return

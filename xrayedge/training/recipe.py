@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ..preprocessing import Equalisation, Preprocessing
@@ -103,6 +103,15 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
         return asdict(self)
+
+    def for_network_of(self, other: Recipe) -> Recipe:
+        """The recipe with the network and the preprocessing of another, to go on with its model."""
+        return replace(
+            self,
+            architecture=other.architecture,
+            widths=other.widths,
+            preprocessing=other.preprocessing,
+        )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:

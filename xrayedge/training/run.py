@@ -54,7 +54,9 @@ class RunRecord:
     averaged
         The records of the runs whose weights were averaged, where no training made the model.
     fraction
-        Pruned runs: what was to be kept of the operations of ``start``.
+        Pruned runs: what was to be kept of the operations of ``start``, at their input's size.
+    views
+        Pruned runs: how many varied views of each picture were learnt from.
     history
         One entry a finished epoch.
     finished
@@ -72,6 +74,7 @@ class RunRecord:
     start: dict[str, Any] | None = None
     averaged: tuple[dict[str, Any], ...] = ()
     fraction: float | None = None
+    views: int | None = None
     history: tuple[Epoch, ...] = ()
     finished: bool = False
     temperature: float = 1.0

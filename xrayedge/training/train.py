@@ -156,10 +156,7 @@ def _check_start(parent: RunRecord, start: Path, dataset: Dataset, recipe: Recip
     if fits != (recipe.architecture, recipe.preprocessing.size):
         raise RunError(f"{start}: is a {fits[0]} of {fits[1]} pixels; the recipe makes another")
     if parent.recipe.widths != recipe.widths:
-        raise RunError(
-            f"{start}: has other widths than the recipe; a pruned network learns from the one that "
-            "it was made of: train that, and prune again"
-        )
+        raise RunError(f"{start}: has other widths than the recipe; see `Recipe.for_network_of`")
 
 
 def versions() -> dict[str, str]:
