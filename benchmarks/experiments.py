@@ -48,7 +48,7 @@ LEFT_OUT_FIGURES = ("balanced_accuracy", "recall/healthy", "auc/healthy")
 BASE = replace(
     RECIPES["vgg16-robust"],
     name="experiment",
-    phases=(Phase(epochs=3, learning_rate=1e-4, first_block=1),),
+    phases=(Phase(epochs=2, learning_rate=1e-4, first_block=1),),
     batch_size=32,
     dropout=0.1,
 )
@@ -89,8 +89,8 @@ def _of_imagenet(preprocessing: Preprocessing, **changes: object) -> Recipe:
         architecture="vgg16-half-side",
         preprocessing=preprocessing,
         phases=(
-            Phase(epochs=3, learning_rate=1e-3, first_block=None),
-            Phase(epochs=5, learning_rate=5e-5, first_block=5),
+            Phase(epochs=2, learning_rate=1e-3, first_block=None),
+            Phase(epochs=3, learning_rate=5e-5, first_block=5),
         ),
     )
     return replace(base, **changes)  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def _of_imagenet(preprocessing: Preprocessing, **changes: object) -> Recipe:
 LEFT_OUT = {
     "head alone, no equalisation": _of_imagenet(
         _fitted(equalisation="none"),
-        phases=(Phase(epochs=20, learning_rate=1e-3, first_block=None),),
+        phases=(Phase(epochs=10, learning_rate=1e-3, first_block=None),),
     ),
     "block 5, no equalisation": _of_imagenet(_fitted(equalisation="none")),
     "block 5, global equalisation": _of_imagenet(_fitted(equalisation="global")),

@@ -353,7 +353,7 @@ def test_pruning_can_halve_the_side_and_keeps_the_places_of_the_map(dataset, rec
         half_side=True,
         views=tmp_path / "views",
         view_count=2,
-        changes={"phases": (Phase(1, learning_rate=1e-3, first_block=1),), "precision": "float32"},
+        changes={"phases": (Phase(1, learning_rate=1e-3, first_block=1),)},
         on_view=lambda number, total: seen.append((number, total)),
     )
     assert seen == [(1, 2), (2, 2)]
@@ -378,7 +378,7 @@ def test_pruning_can_halve_the_side_and_keeps_the_places_of_the_map(dataset, rec
         half_side=True,
         views=tmp_path / "views",
         view_count=2,
-        changes={"phases": record.recipe.phases, "precision": "float32"},
+        changes={"phases": record.recipe.phases},
     )
     assert (tmp_path / "views" / "targets-1.npy").stat().st_mtime_ns == before
 
