@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,10 +30,9 @@ from sklearn.metrics import roc_auc_score
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.augmentation import Augmentation
-from xrayedge.training.averaging import average
 from xrayedge.training.batches import model_inputs
 from xrayedge.training.data import Dataset, Sample, load_dataset
-from xrayedge.training.evaluation import Evaluation, evaluate, predict
+from xrayedge.training.evaluation import Evaluation, ScoringModel, evaluate, predict
 from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.recipe import RECIPES, ROBUST, Phase, Recipe
 from xrayedge.training.run import MODEL, RunRecord
@@ -41,7 +40,7 @@ from xrayedge.training.train import train
 
 HEALTHY, COVID = "healthy", "covid"
 START = "RUN as it is"
-AVERAGED = "the mean of the last and RUN"
+SHIPPED, POINTS = ("vgg16", "vgg16-edge"), ("balanced", "specific")
 VAL_FIGURES = ("balanced_accuracy", "macro_auc", "auc/covid", "auc/healthy")
 LEFT_OUT_FIGURES = ("balanced_accuracy", "recall/healthy", "auc/healthy")
 
@@ -127,7 +126,17 @@ number added to a logit moves that share, the last column says what no such numb
 surely a picture of that site is called healthier than an ill one of `extended/val`.
 
 {judged}
-{reading}
+- What `val` rewards is, in part, recognition of the hospital: little augmentation is best there, and
+  calls a third of the healthy at the unseen site covid.
+- Robust augmentation halves that and more, and costs balanced accuracy on `val`. Most of what it
+  moves is the balance between classes, which an operating point moves for nothing: the last column
+  stays within 0.05 for almost every variant.
+- Label smoothing and global equalisation are worth another look at full length: they alone order
+  the unseen site better than RUN's other children.
+- Drawing sources equally often and a sharper CLAHE do harm.
+The shipped bundles' int8 files on the same pictures, at two operating points:
+
+{shipped}
 ## One source left out
 
 Trained without a source, on all of that source's pictures of `train` and `val`, ImageNet's layers
@@ -175,18 +184,20 @@ class Experiments:
             train(self.dataset, recipe, folder, data_name=self.data_name, start=self.start)
         return folder
 
-    def mean(self, run: Path) -> Path:
-        """The run's weights averaged with those it began with."""
-        folder = run.with_name(f"{run.name}-mean")
-        if not RunRecord.is_finished(folder):
-            average([run, self.start], self.dataset, folder)
-        return folder
-
     def judge(self, run: Path) -> Outcome:
-        """On `extended/val` and on the unseen site."""
+        """A run on `extended/val` and on the unseen site."""
+        record = RunRecord.read(run)
+
+        def score(samples: Sequence[Sample]) -> NDArray[np.float64]:
+            inputs = model_inputs(samples, record.recipe.preprocessing)
+            return predict(run / MODEL, inputs, record.temperature)
+
+        return self._outcome(score)
+
+    def _outcome(self, score: Callable[[Sequence[Sample]], NDArray[np.float64]]) -> Outcome:
         classes = self.dataset.classes
         val = self.dataset.split("val")
-        known, unseen = self._scores(run, val), self._scores(run, self.unseen)
+        known, unseen = score(val), score(self.unseen)
         shares = np.bincount(unseen.argmax(axis=1), minlength=len(classes)) / len(unseen)
         healthy = classes.index(HEALTHY)
         ill = known[[sample.label != HEALTHY for sample in val], healthy]
@@ -198,10 +209,10 @@ class Experiments:
             ),
         )
 
-    def _scores(self, run: Path, samples: Sequence[Sample]) -> NDArray[np.float64]:
-        record = RunRecord.read(run)
-        inputs = model_inputs(samples, record.recipe.preprocessing)
-        return predict(run / MODEL, inputs, record.temperature)
+    def judge_shipped(self, name: str, point: str) -> Outcome:
+        """The same of a shipped bundle's int8 file at an operating point."""
+        model = ScoringModel.from_bundle(name, "int8", None, frontal=False, operating_point=point)
+        return self._outcome(lambda samples: np.stack([model.score(one) for one in samples]))
 
     def without(self, name: str, weights: Path | None) -> dict[str, Evaluation]:
         """Each source's evaluation by a network that never saw it."""
@@ -271,6 +282,11 @@ def main() -> None:
         console.print(name)
         outcomes[name] = work.judge(work.run(name))
         print(judged({name: outcomes[name]}).splitlines()[-1], flush=True)
+    shipped = {
+        f"`{name}`, {point}": work.judge_shipped(name, point)
+        for name in SHIPPED
+        for point in POINTS
+    }
     found = {}
     for name in LEFT_OUT:
         console.print(f"left out: {name}")
@@ -284,7 +300,7 @@ def main() -> None:
         val=len(work.dataset.split("val")),
         unseen=len(work.unseen),
         judged=judged(outcomes),
-        reading="",
+        shipped=judged(shipped),
         left_out=left_out(found),
     )
     write_atomically(arguments.docs / "experiments.md", document.encode())

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from xrayedge import BundleError, EngineError, Screener, read
+from xrayedge import BundleError, EngineError, ModelBundle, Screener, read, shipped_bundles
 from xrayedge.engines import available
 from xrayedge.screening import MIN_SIDE
 
@@ -42,7 +42,10 @@ def test_an_operating_point_moves_the_label_and_nothing_else(chest):
     assert one.probabilities == other.probabilities
     assert (one.operating_point, other.operating_point) == ("balanced", "sensitive")
     assert other.label == max(weights, key=lambda name: weights[name] * other.probabilities[name])
-    with pytest.raises(BundleError, match="it has balanced, sensitive"):
+    for name in shipped_bundles():
+        favoured = ModelBundle.load(name).classifier.operating_point("specific").weights
+        assert favoured["healthy"] > favoured["covid"] == favoured["pneumonia"] == 1.0
+    with pytest.raises(BundleError, match="it has balanced, sensitive, specific"):
         Screener(operating_point="brave")
 
 

@@ -58,6 +58,19 @@ def test_both_engines_give_the_same_int8_scores(data_root, name):
     assert np.abs(litert - onnx).max() < 0.02
 
 
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_the_operating_point_specific_calls_no_fewer_healthy(data_root, name):
+    model = ScoringModel.from_bundle(
+        name, "int8", "litert", frontal=False, operating_point="specific"
+    )
+    found = np.stack([model.score(sample) for sample in samples_of(data_root, "extended")])
+    usual = scores_of(data_root, "extended", name, "litert", "int8")
+    assert found.sum(axis=1) == pytest.approx(1.0)
+    healthy = model.classes.index("healthy")
+    assert (found[:, healthy] > usual[:, healthy]).all()
+    assert (found.argmax(axis=1) == healthy).sum() > (usual.argmax(axis=1) == healthy).sum()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", shipped_bundles())
 def test_frontal_check(data_root, name, engine):

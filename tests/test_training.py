@@ -15,7 +15,12 @@ from xrayedge.training import network
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
 from xrayedge.training.batches import TrainingBatches, sampling_weights
-from xrayedge.training.calibration import fit_temperature, fit_threshold, fit_weight
+from xrayedge.training.calibration import (
+    fit_bounded_weight,
+    fit_temperature,
+    fit_threshold,
+    fit_weight,
+)
 from xrayedge.training.data import Sample, load_dataset
 from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.losses import SourceAwareCrossentropy, targets
@@ -522,3 +527,17 @@ def test_the_threshold_lies_in_the_middle_of_the_gap():
     assert fit_threshold(scores, scores > 0.5) == pytest.approx(0.5)
     overlapping = fit_threshold(np.array([0.1, 0.6, 0.4, 0.9]), np.array([0, 0, 1, 1], bool))
     assert overlapping == pytest.approx(0.25) or overlapping == pytest.approx(0.75)
+
+
+def test_a_class_is_favoured_as_far_as_balanced_accuracy_allows():
+    labels = np.array([0] * 10 + [1] * 10)
+    own = np.r_[np.full(8, 0.05), 0.3, 0.45, np.full(8, 0.9), 0.45, 0.2]
+    probabilities = np.column_stack([1.0 - own, own])
+    # 0.45 of either class turn together: one lost, one won. Then 0.3 is lost, a twentieth.
+    assert fit_bounded_weight(probabilities, labels, 1, 0.04) == pytest.approx(
+        0.55 / 0.45, rel=0.01
+    )
+    assert fit_bounded_weight(probabilities, labels, 1, 0.06) == pytest.approx(0.8 / 0.2, rel=0.01)
+    own = np.array([0.4, 0.1, 0.9, 0.8])
+    sure = np.column_stack([1.0 - own, own])
+    assert fit_bounded_weight(sure, np.array([0, 0, 1, 1]), 1, 0.0) == 1.0

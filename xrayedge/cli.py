@@ -125,7 +125,8 @@ def main() -> None:
     "--operating-point",
     default="balanced",
     show_default=True,
-    help="balanced, or sensitive: finds more COVID-19 and raises more false alarms.",
+    help="balanced; sensitive: finds more COVID-19 and raises more false alarms; or specific: "
+    "calls fewer healthy people ill and misses more.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per picture and line.")
 @click.option(
@@ -690,6 +691,7 @@ def average(runs: tuple[Path, ...], data: Path, out: Path) -> None:
 )
 @click.option("--by", multiple=True, metavar="COLUMN", help="Also each value of a column apart.")
 @click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check, by kind.")
+@click.option("--operating-point", help="Weigh a bundle's scores as this operating point does.")
 @_precision
 @_engine
 @_where
@@ -699,6 +701,7 @@ def evaluate(
     out: Path | None,
     by: tuple[str, ...],
     frontal: bool,
+    operating_point: str | None,
     precision: Precision,
     engine: EngineName | None,
     where: list[tuple[str, str]],
@@ -713,9 +716,13 @@ def evaluate(
     from .training.run import RECORD
 
     if (Path(model) / RECORD).is_file():
+        if operating_point is not None:
+            raise click.UsageError("--operating-point is for bundles; a run has none")
         scoring = evaluation.ScoringModel.from_run(Path(model))
     else:
-        scoring = evaluation.ScoringModel.from_bundle(model, precision, engine, frontal=frontal)
+        scoring = evaluation.ScoringModel.from_bundle(
+            model, precision, engine, frontal=frontal, operating_point=operating_point
+        )
     turned_of = scoring.gate[0] if scoring.gate else None
     samples = load_dataset(data, where, complete=False, turned_of=turned_of).samples
     if not scoring.gate:

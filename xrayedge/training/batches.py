@@ -122,7 +122,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
 
     def labels(self, index: int) -> NDArray[np.float32]:
         """A batch's one-hot labels, ``float32 [N, classes]``."""
-        return self._targets[self._batch(index), 0]
+        return np.asarray(self._targets[self._batch(index), 0], np.float32)
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's pictures."""

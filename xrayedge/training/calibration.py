@@ -53,6 +53,43 @@ def fit_weight(
     return max(1.0, float(needed[count - 1]) * _TIE_BREAK)
 
 
+def fit_bounded_weight(
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    column: int,
+    tolerance: float,
+) -> float:
+    """The largest factor on a class's probability that costs little balanced accuracy.
+
+    Parameters
+    ----------
+    probabilities
+        ``float [N, classes]``.
+    labels
+        ``int [N]``, indices of the true classes.
+    column
+        The class.
+    tolerance
+        How much balanced accuracy may be lost against a factor of 1.
+    """
+    from sklearn.metrics import balanced_accuracy_score
+
+    def reached(factor: float) -> float:
+        weights = np.ones(probabilities.shape[1])
+        weights[column] = factor
+        return float(balanced_accuracy_score(labels, (probabilities * weights).argmax(axis=1)))
+
+    others = np.delete(probabilities, column, axis=1).max(axis=1)
+    turns = others / np.maximum(probabilities[:, column], 1e-12)
+    least = reached(1.0) - tolerance
+    chosen = 1.0
+    for factor in np.sort(turns[turns > 1.0]) * _TIE_BREAK:
+        if reached(factor) < least:
+            break
+        chosen = float(factor)
+    return chosen
+
+
 def fit_threshold(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
     """The threshold that maximises sensitivity + specificity (Youden 1950).
 

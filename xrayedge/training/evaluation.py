@@ -144,9 +144,19 @@ class ScoringModel:
 
     @classmethod
     def from_bundle(
-        cls, folder: str | Path, precision: Precision, engine: EngineName | None, *, frontal: bool
+        cls,
+        folder: str | Path,
+        precision: Precision,
+        engine: EngineName | None,
+        *,
+        frontal: bool,
+        operating_point: str | None = None,
     ) -> ScoringModel:
-        """A bundle's classifier or frontal check, in the engine that a device would use."""
+        """A bundle's classifier or frontal check, in the engine that a device would use.
+
+        With an operating point the scores are the probabilities after its weights, so that the
+        largest is the label that a device gives there.
+        """
         bundle = ModelBundle.load(folder)
         network = bundle.frontal.network if frontal else bundle.classifier
         threads = os.cpu_count() or 1
@@ -154,9 +164,15 @@ class ScoringModel:
             bundle, network, precision, engine or preferred_engine(), threads
         )
 
+        weights = np.ones(len(network.classes))
+        if operating_point is not None:
+            chosen = network.operating_point(operating_point).weights
+            weights = np.array([chosen[name] for name in network.classes])
+
         def judge(inputs: NDArray[np.uint8]) -> Judgement:
             scores, found = classifier.classify(inputs)
-            return np.asarray(list(scores.values())), found
+            weighted = np.asarray(list(scores.values())) * weights
+            return weighted / weighted.sum(), found
 
         gate = (bundle.frontal.label, bundle.frontal.threshold) if frontal else None
         return cls(network.classes, network.preprocessing, judge, gate)
