@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from xrayedge.engines.onnx import CPU_PROVIDER, session_options
 from xrayedge.training.network import activation_map_model
 
 from .equalisation import convolutions
@@ -18,6 +19,7 @@ from .ranges import INPUT, Ranges
 PICTURES, WORST = 16, 5
 #: Share of the signal that float32's own rounding is; a layer in float has no less.
 _FLOAT_NOISE = 1e-14
+_THREADS = 2
 
 
 def signal_to_noise(
@@ -48,7 +50,7 @@ def signal_to_noise(
         graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(tensor))
     names = [*outputs.values(), "activation_map"]
     session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+        graph.SerializeToString(), session_options(_THREADS), providers=[CPU_PROVIDER]
     )
     maps = activation_map_model(model)
     hidden = [layer.output for layer in convolutions(maps)]

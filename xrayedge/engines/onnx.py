@@ -28,6 +28,21 @@ TENSORRT_WORKSPACE_BYTES = 1 << 30
 _log = logging.getLogger(__name__)
 
 
+def session_options(threads: int) -> Any:
+    """``onnxruntime.SessionOptions`` with which int8 files give exact results on any processor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    # On x86 without VNNI the fast int8 kernels saturate at 16 bits, and this takes exact ones
+    # (docs/quantisation.md). With VNNI the fast ones are exact, and this only costs time.
+    if not has_vnni(cpu_features()):
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
 class OnnxEngine:
     """An ONNX model with as many processor threads as asked and no more.
 
@@ -52,14 +67,7 @@ class OnnxEngine:
     def __init__(self, model: bytes, threads: int, providers: Sequence[str] = ()) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only
-        # On x86 without VNNI the fast int8 kernels saturate at 16 bits, and this takes exact ones
-        # (docs/quantisation.md). With VNNI the fast ones are exact, and this only costs time.
-        if not has_vnni(cpu_features()):
-            options.add_session_config_entry("session.x64quantprecision", "1")
+        options = session_options(threads)
         wanted = list(takewhile(lambda name: name != CPU_PROVIDER, providers))
         built_in = onnxruntime.get_available_providers()
         left = [name for name in dict.fromkeys(wanted) if name in built_in]
