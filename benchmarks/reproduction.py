@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import cv2
 import numpy as np
+from frozen_features import Reading, readings
 from rich.console import Console
 
 from xrayedge.files import write_atomically
@@ -75,6 +76,11 @@ class Reproduction:
             weights=self._weights,
         )
         return {fold.source: fold.evaluation for fold in folds}
+
+    def readings(self, dataset: Dataset, recipe: Recipe, name: str) -> list[Reading]:
+        """Ways to read the frozen network; what it gives of the pictures is kept under ``out``."""
+        self._out.mkdir(parents=True, exist_ok=True)
+        return readings(dataset, recipe, self._weights, self._out / name)
 
     def without_lungs(self, dataset: Dataset, name: str) -> Dataset:
         """The same data with the middle of each picture black, written under ``out``."""
@@ -148,6 +154,7 @@ PAPER_FIGURES = (
         for figure in ("precision", "recall", "f1", "auc")
     ),
 )
+READING_FIGURES = ("accuracy", "recall/covid", "auc/covid", "auc/healthy", "auc/pneumonia")
 CONTROL_FIGURES = ("accuracy", "balanced_accuracy", "macro_auc", "recall/covid", "recall/healthy")
 
 
@@ -180,6 +187,19 @@ def reproduce(work: Reproduction, docs: Path) -> str:
             [figure, first, columns["original"][number], second, columns["equalised"][number]]
         )
     return table(["figure", "paper, original", "ours", "paper, equalised", "ours"], rows)
+
+
+def other_readings(work: Reproduction) -> str:
+    """The same frozen network, read in other ways."""
+    paper = work.data("paper")
+    rows = []
+    for name, recipe_name in RECIPE_NAMES.items():
+        for reading in work.readings(paper, RECIPES[recipe_name], f"frozen-{name}.npz"):
+            held_out = [f"{reading.held_out_accuracy:.3f}", f"{reading.held_out_loss:.3f}"]
+            figures = [with_interval(reading.evaluation, figure) for figure in READING_FIGURES]
+            rows.append([name, reading.name, f"{reading.strength:g}", *held_out, *figures])
+    header = ["pictures", "what is read", "C", "held out: accuracy", "held out: log loss"]
+    return table([*header, *READING_FIGURES], rows)
 
 
 def control(work: Reproduction) -> str:
@@ -248,9 +268,18 @@ writes; the radiographs' licences keep them out of this repository.
 
 What the paper leaves open, and what we chose: pictures are stretched to 224 x 224; the ImageNet
 layers stay frozen; no augmentation; the dense layers are
-replaced by a 1x1 convolution and the mean over its map; the last epoch is kept, so the test set
-chooses nothing.
+replaced by a 1x1 convolution, which begins at zero, and the mean over its map; the last epoch is
+kept, so the test set chooses nothing.
 
+## The same frozen network, read in other ways
+
+The paper's dense layers lie on a flattened map and know where in the picture something is; the mean
+over the map, which the heatmaps need, does not. Below, a logistic regression on standardised
+features reads the network after its last two blocks. `held out` is measured on the training
+pictures, each left out of the fit in turn, five folds: it alone chooses C, the inverse of the
+penalty on the weights, and the way of reading. In brackets 95 % intervals over patients.
+
+{readings}
 What the frozen layers give is computed once a run; after that 40 epochs took {seconds:.0f} s.
 The full fine-tuning of the shipped `vgg16` took 34 epochs of 100 to 180 s
 ([its card](model-card.md)).
@@ -287,6 +316,7 @@ def main() -> None:
         seeds=len(SEEDS),
         reproduction=reproduction,
         seconds=sum(epoch.seconds for epoch in history),
+        readings=other_readings(work),
         controls=control(work),
         apart=apart(work),
     )

@@ -7,7 +7,8 @@ Writes docs/tradeoff.md and docs/tradeoff.png. RUN is the teacher's. Each studen
 activation maps of the same varied training pictures, is converted to int8, judged on the pictures
 that --where chooses, and timed beside all others, in turn, in one process with one thread. All that
 is made is kept in WORK: an interrupted call goes on where it stopped. --time-only trains nothing;
-networks that WORK does not hold trained are then timed with random weights.
+networks that WORK does not hold trained are then timed with random weights. --also adds finished
+runs of `xrayedge prune`, under the names of their folders.
 """
 
 from __future__ import annotations
@@ -53,8 +54,11 @@ from xrayedge.training.train import build_network, schedule
 
 RATIOS = (2, 4, 8, 12, 16, 24, 50)
 HALF_SIDE_FROM = 4  # from here on the input's side is halved, which alone leaves a quarter
-PEERS = ("MobileNetV2", "DenseNet121")
+#: How many times fewer multiply-accumulates than the teacher the networks of another kind have.
+PEERS = {"MobileNetV2": 50, "DenseNet121": 5}
 PEER_RATE = 1e-3  # they begin with random weights
+#: Over the training pictures, of `vgg16 / 2`. Operations times passes is the same for all.
+PASSES = 1.0
 ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
 ROUNDS, RUNS = 9, 12  # per file and engine: medians of so many runs, in so many rounds
 BOOTSTRAP_ROUNDS = 1000
@@ -75,6 +79,9 @@ DenseNet121 begin with random weights and learn from the same teacher's activati
 {views} varied views of each training picture as the pruned networks, which begin with what the
 teacher knows: so few views do not do for them, and their accuracy here is not what they can reach.
 
+Training costs each network about as much: `vgg16 / 2` makes {passes} over the training pictures,
+and a network with fewer operations makes as many times more (column `passes`). {also}
+
 All figures are of the int8 files: accuracy on {pictures} pictures of {patients} patients, with 95 %
 intervals over patients; `lost` is the teacher's figure less the network's, by a paired bootstrap.
 Times are medians of {rounds} rounds in which all files took turns in one process, one thread each;
@@ -83,6 +90,9 @@ was not trained, only timed.
 
 ![latency against balanced accuracy](tradeoff.png)
 """
+
+_ALSO = """\
+{names} did not learn under that rule: finished runs of `xrayedge prune`, of any length."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +105,9 @@ class Student:
         For a person.
     folder
         Holds its model and files.
-    epochs
-        It has learned for; 0 where its weights are random, and `None` for the teacher.
+    passes
+        How often it has seen each training picture; 0 where its weights are random, and `None` for
+        the teacher.
     temperature
         Divides its logits.
     preprocessing
@@ -105,7 +116,7 @@ class Student:
 
     name: str
     folder: Path
-    epochs: int | None
+    passes: int | None
     temperature: float
     preprocessing: Preprocessing
 
@@ -129,9 +140,11 @@ def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Name
     half_side = ratio >= HALF_SIDE_FROM
     fraction = (4.0 if half_side else 1.0) / ratio
     if not arguments.time_only:
-        changes: dict[str, Any] = {"precision": arguments.precision}
-        if arguments.epochs:
-            changes["phases"] = (replace(pruning.FINAL, epochs=arguments.epochs),)
+        views, epochs = spread(arguments.passes * ratio / 2, arguments.view_count)
+        changes: dict[str, Any] = {
+            "precision": arguments.precision,
+            "phases": (replace(pruning.FINAL, epochs=epochs),),
+        }
         if not RunRecord.is_finished(folder):
             _console.print(f"pruning to one {ratio}th")
             pruning.prune(
@@ -141,22 +154,20 @@ def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Name
                 folder,
                 half_side=half_side,
                 views=arguments.views or arguments.work / "views",
-                view_count=arguments.view_count,
+                view_count=views,
                 changes=changes,
                 progress=lambda number, total, epoch: _console.print(
                     f"  epoch {number}/{total}  loss {epoch.loss:.4f}  {epoch.seconds:.0f} s"
                 ),
             )
     if RunRecord.is_finished(folder):
-        record = RunRecord.read(folder)
-        epochs = len(record.history)
-        return Student(name, folder, epochs, record.temperature, record.recipe.preprocessing)
+        return finished(name, folder)
     planned = folder.with_name(f"{folder.name}-untrained")
     record = RunRecord.read(teacher)
     recipe = pruning.of_half_the_side(record.recipe) if half_side else record.recipe
     if not (planned / MODEL).exists():
-        model = build_network(recipe, len(record.classes))
-        model.set_weights(keras.saving.load_model(teacher / MODEL, compile=False).get_weights())
+        whole = keras.saving.load_model(teacher / MODEL, compile=False)
+        model = pruning.at_its_size(whole, recipe, len(record.classes))
         inputs = model_inputs(dataset.split("train")[::24], recipe.preprocessing)
         widths = pruning.plan(
             pruning.importance(model, inputs),
@@ -170,6 +181,20 @@ def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Name
     return Student(name, planned, 0, 1.0, recipe.preprocessing)
 
 
+def spread(passes: float, most_views: int) -> tuple[int, int]:
+    """How many views of each picture, and epochs of them, come nearest to so many passes."""
+    views = min(max(1, round(passes)), most_views)
+    return views, max(1, round(passes / views))
+
+
+def finished(name: str, folder: Path) -> Student:
+    """A finished run of pruning."""
+    record = RunRecord.read(folder)
+    assert record.views is not None
+    passes = record.views * len(record.history)
+    return Student(name, folder, passes, record.temperature, record.recipe.preprocessing)
+
+
 def peer(name: str, teacher: Path, dataset: Dataset, arguments: argparse.Namespace) -> Student:
     """A network of another kind, taught as the pruned ones are."""
     folder = arguments.work / name.lower()
@@ -179,8 +204,8 @@ def peer(name: str, teacher: Path, dataset: Dataset, arguments: argparse.Namespa
         _console.print(f"training {name}")
         _teach(name, folder, teacher, dataset, arguments)
     if done.exists():
-        temperature, epochs = done.read_text(encoding="utf-8").split()
-        return Student(name, folder, int(epochs), float(temperature), preprocessing)
+        temperature, passes = done.read_text(encoding="utf-8").split()
+        return Student(name, folder, int(passes), float(temperature), preprocessing)
     untrained = folder.with_name(f"{folder.name}-untrained")
     if not (untrained / MODEL).exists():
         untrained.mkdir(parents=True)
@@ -194,9 +219,9 @@ def _teach(
     record = RunRecord.read(teacher)
     recipe = replace(record.recipe, augmentation=pruning.ROBUST, batch_size=32)
     folder_of_views = arguments.views or arguments.work / "views"
-    views = pruning.Views(folder_of_views, teacher, dataset, recipe, arguments.view_count)
+    count, epochs = spread(arguments.passes * PEERS[name] / 2, arguments.view_count)
+    views = pruning.Views(folder_of_views, teacher, dataset, recipe, count)
     targets = views.targets
-    epochs = arguments.epochs or pruning.FINAL.epochs
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(record.recipe.seed)
     keras.config.set_dtype_policy(arguments.precision)
@@ -225,7 +250,7 @@ def _teach(
     inputs = model_inputs(held_out, record.recipe.preprocessing)
     labels = np.array([dataset.classes.index(sample.label) for sample in held_out])
     logits = np.asarray(plain.predict(inputs, batch_size=16, verbose=0))
-    content = f"{fit_temperature(logits, labels)} {epochs}\n"
+    content = f"{fit_temperature(logits, labels)} {count * epochs}\n"
     write_atomically(folder / "temperature.txt", content.encode())
 
 
@@ -236,7 +261,7 @@ def convert(student: Student, dataset: Dataset, out: Path) -> None:
         return
     _console.print(f"converting {student.name}")
     chosen = calibration.choose(dataset.split("train"), student.preprocessing)
-    if student.epochs == 0:
+    if student.passes == 0:
         chosen = calibration.CalibrationSet(chosen.inputs[:UNTRAINED_PICTURES])
     model = keras.saving.load_model(student.folder / MODEL, compile=False)
     if student.name in PEERS:
@@ -324,7 +349,7 @@ def measure(
     }
     scores: dict[Student, NDArray[np.float64]] = {}
     for student in students:
-        if student.epochs != 0:
+        if student.passes != 0:
             _console.print(f"judging {student.name}")
             content = files[student]["litert"].read_bytes()
             engine = open_engine("litert", content, threads=os.cpu_count() or 1)
@@ -371,7 +396,7 @@ def table(lines: Sequence[Line]) -> str:
     """The lines in Markdown."""
     headings = [
         "network",
-        "epochs",
+        "passes",
         "G MAC",
         "MB, TFLite",
         "balanced accuracy",
@@ -384,11 +409,11 @@ def table(lines: Sequence[Line]) -> str:
     ]
     rows = [headings, ["---"] * len(headings)]
     for line in lines:
-        epochs = "teacher" if line.student.epochs is None else str(line.student.epochs)
+        passes = "teacher" if line.student.passes is None else str(line.student.passes)
         rows.append(
             [
                 line.student.name,
-                epochs,
+                passes,
                 f"{line.operations / 1e9:.2f}",
                 f"{line.sizes['litert'] / 1e6:.2f}",
                 _figure(line, "balanced_accuracy"),
@@ -451,7 +476,13 @@ def main() -> None:
     )
     parser.add_argument("--views", type=Path, help="as of `xrayedge prune`; default: in WORK")
     parser.add_argument("--view-count", type=int, default=pruning.VIEWS)
-    parser.add_argument("--epochs", type=int, help="of the students; default: as `xrayedge prune`")
+    parser.add_argument(
+        "--passes",
+        type=float,
+        default=PASSES,
+        help="over the training pictures, of `vgg16 / 2`; default: %(default)s",
+    )
+    parser.add_argument("--also", type=Path, nargs="*", default=[], metavar="RUN")
     parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16"])
     parser.add_argument("--time-only", action="store_true")
     arguments = parser.parse_args()
@@ -462,6 +493,7 @@ def main() -> None:
     students = [Student("vgg16", arguments.teacher, None, record.temperature, preprocessing)]
     for ratio in arguments.ratios:
         students.append(pruned(ratio, arguments.teacher, dataset, arguments))
+    students += [finished(run.name, run) for run in arguments.also]
     students += [peer(name, arguments.teacher, dataset, arguments) for name in PEERS]
     files = arguments.work / "files"
     files.mkdir(parents=True, exist_ok=True)
@@ -475,6 +507,10 @@ def main() -> None:
         rounds=ROUNDS,
         half_side=HALF_SIDE_FROM,
         views=arguments.view_count,
+        passes=f"{arguments.passes:g} pass{'es' if arguments.passes != 1 else ''}",
+        also=_ALSO.format(names=" and ".join(f"`{run.name}`" for run in arguments.also))
+        if arguments.also
+        else "",
     )
     write_atomically(arguments.docs / "tradeoff.png", png(draw(lines)))
     write_atomically(arguments.docs / "tradeoff.md", f"{text}\n{table(lines)}".encode())

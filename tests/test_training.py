@@ -231,6 +231,7 @@ def test_grey_imagenet_weights_equal_the_colour_network_inside_the_picture(tmp_p
     reference.set_weights([weights["block1_conv1/kernel"], weights["block1_conv1/bias"]])
     expected = np.asarray(reference(colour))
     assert np.allclose(found[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-3)
+    assert not np.any(model(grey)), "the head favours a class before it has learnt anything"
 
 
 def test_a_file_that_holds_no_weights_is_one_clear_error(tmp_path):

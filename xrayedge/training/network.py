@@ -122,6 +122,9 @@ def load_imagenet(model: keras.Model, weights: Path | None) -> None:
     the difference moves into the first bias. That is exact but for the outermost pixel row,
     where zero padding stands for the channel's mean.
 
+    The head begins at zero: ImageNet's features are large, and what a random head makes of them
+    takes hundreds of steps to unlearn.
+
     Parameters
     ----------
     weights
@@ -139,6 +142,8 @@ def load_imagenet(model: keras.Model, weights: Path | None) -> None:
         if layer.name == "block1_conv1":
             kernel, bias = _to_grey_input(kernel, bias)
         layer.set_weights([kernel, bias])
+    head = model.get_layer(MAP_LAYER)
+    head.set_weights([np.zeros_like(value) for value in head.get_weights()])
 
 
 def _to_grey_input(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,7 @@ def prune(
             return found
     shown = Views(views or out / "views", teacher, dataset, recipe, view_count, on_view)
     whole = keras.saving.load_model(teacher / MODEL, compile=False)
-    model = build_network(recipe, len(dataset.classes))  # the same weights, at the recipe's size
-    model.set_weights(whole.get_weights())
+    model = at_its_size(whole, recipe, len(dataset.classes))
     widths = parent.recipe.widths or ARCHITECTURES[parent.recipe.architecture].blocks
     validation = _validation(whole, parent.recipe.preprocessing, dataset, recipe)
     for step in range(1, steps + 1):
@@ -170,6 +170,13 @@ def of_half_the_side(recipe: Recipe) -> Recipe:
         raise RunError(f"there is no {recipe.architecture} for inputs of half the side")
     smaller = replace(recipe.preprocessing, size=recipe.preprocessing.size // 2)
     return replace(recipe, architecture=architecture, preprocessing=smaller)
+
+
+def at_its_size(whole: keras.Model, recipe: Recipe, classes: int) -> keras.Model:
+    """A network of the same weights for inputs of the recipe's size."""
+    model = build_network(recipe, classes)
+    model.set_weights(whole.get_weights())
+    return model
 
 
 def _validation(
@@ -356,11 +363,11 @@ class Views:
             raise RunError(f"{folder}: holds views for another teacher; give another folder")
         # As the teacher was trained: how fine the varied pictures are depends on its input.
         varying = replace(recipe, preprocessing=parent.recipe.preprocessing)
-        model = keras.saving.load_model(teacher / MODEL, compile=False)
+        self._teacher = teacher
         inputs, targets = [], []
         for view in range(count):
             batches = TrainingBatches(dataset.split("train"), dataset.classes, varying, epoch=view)
-            targets.append(self._targets(view, batches, model, varying.preprocessing))
+            targets.append(self._targets(view, batches, varying.preprocessing))
             inputs.append(self._inputs(view, batches, recipe.preprocessing))
             if on_view:
                 on_view(view + 1, count)
@@ -381,15 +388,18 @@ class Views:
         self,
         view: int,
         batches: TrainingBatches,
-        model: keras.Model,
         preprocessing: Preprocessing,
     ) -> NDArray[np.float32]:
         file = self._folder / f"targets-{view}.npy"
         if not file.exists():
             inputs = _preprocessed(batches, preprocessing)
             labels = np.concatenate([batches.labels(index) for index in range(len(batches))])
-            _save_array(file, map_targets(model, inputs, labels))
+            _save_array(file, map_targets(self._model, inputs, labels))
         return np.asarray(np.load(file))
+
+    @cached_property
+    def _model(self) -> keras.Model:
+        return keras.saving.load_model(self._teacher / MODEL, compile=False)
 
     def remove(self) -> None:
         """Delete the files."""
