@@ -535,10 +535,11 @@ def test_a_class_is_favoured_as_far_as_balanced_accuracy_allows():
     own = np.r_[np.full(8, 0.05), 0.3, 0.45, np.full(8, 0.9), 0.45, 0.2]
     probabilities = np.column_stack([1.0 - own, own])
     # 0.45 of either class turn together: one lost, one won. Then 0.3 is lost, a twentieth.
-    assert fit_bounded_weight(probabilities, labels, 1, 0.04) == pytest.approx(
-        0.55 / 0.45, rel=0.01
-    )
-    assert fit_bounded_weight(probabilities, labels, 1, 0.06) == pytest.approx(0.8 / 0.2, rel=0.01)
+    # Taken is the middle between the two turns.
+    middle = np.sqrt(0.55 / 0.45 * 0.7 / 0.3)
+    assert fit_bounded_weight(probabilities, labels, 1, 0.04) == pytest.approx(middle)
+    middle = np.sqrt(0.8 / 0.2 * 0.95 / 0.05)
+    assert fit_bounded_weight(probabilities, labels, 1, 0.06) == pytest.approx(middle)
     own = np.array([0.4, 0.1, 0.9, 0.8])
     sure = np.column_stack([1.0 - own, own])
     assert fit_bounded_weight(sure, np.array([0, 0, 1, 1]), 1, 0.0) == 1.0

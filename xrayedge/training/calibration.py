@@ -61,6 +61,9 @@ def fit_bounded_weight(
 ) -> float:
     """The largest factor on a class's probability that costs little balanced accuracy.
 
+    Every factor between two pictures' turning points calls the same pictures so: the middle, as far
+    as can be from where quantisation would turn one of them.
+
     Parameters
     ----------
     probabilities
@@ -81,9 +84,11 @@ def fit_bounded_weight(
 
     others = np.delete(probabilities, column, axis=1).max(axis=1)
     turns = others / np.maximum(probabilities[:, column], 1e-12)
+    turns = np.unique(turns[turns > 1.0])
+    beyond = turns[-1:] * _TIE_BREAK**2
     least = reached(1.0) - tolerance
     chosen = 1.0
-    for factor in np.sort(turns[turns > 1.0]) * _TIE_BREAK:
+    for factor in np.sqrt(turns * np.concatenate([turns[1:], beyond])):
         if reached(factor) < least:
             break
         chosen = float(factor)
