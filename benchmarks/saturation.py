@@ -24,7 +24,7 @@ import keras
 import numpy as np
 from commandline import add_where
 from onnxruntime.quantization import QuantType
-from xrayedge.converters import calibration, equalisation, onnx, parity, ranges
+from xrayedge.converters import calibration, equalisation, onnx, parity, ranges, rounding
 from xrayedge.converters.convert import TrainedRun
 
 from xrayedge.machine import describe
@@ -63,7 +63,7 @@ def main() -> None:
     model = keras.saving.load_model(run.folder / MODEL, compile=False)
     chosen = calibration.choose(run.dataset.split("train"), preprocessing)
     equalised = equalisation.equalise(model, chosen)
-    equalisation.round_kernels(equalised)
+    equalised = rounding.round_kernels(equalised, chosen)
     found = ranges.observe(equalised, chosen)["min-max"]
     where = arguments.where or [("split", "test")]
     samples = load_dataset(arguments.data, where, complete=False).samples

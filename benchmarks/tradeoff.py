@@ -33,7 +33,7 @@ from peers import keras_peers, multiply_accumulates
 from quantise import int8_onnx, int8_tflite
 from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
-from xrayedge.converters import calibration, equalisation, parity, ranges
+from xrayedge.converters import calibration, equalisation, parity, ranges, rounding
 from xrayedge.converters import onnx as to_onnx
 from xrayedge.converters import tflite as to_tflite
 
@@ -268,7 +268,7 @@ def convert(student: Student, dataset: Dataset, out: Path) -> None:
         contents = [int8_tflite(model, chosen), int8_onnx(model, chosen)]
     else:
         model = equalisation.equalise(model, chosen)
-        equalisation.round_kernels(model)
+        model = rounding.round_kernels(model, chosen)
         found = ranges.observe(model, chosen)["percentile"]
         contents = [to_tflite.static_int8(model, found), to_onnx.static_int8(model, found)]
     for target, content in zip(targets, contents, strict=True):

@@ -38,7 +38,7 @@ from xrayedge.training.data import Dataset, Sample
 from xrayedge.training.evaluation import check_labels
 from xrayedge.training.run import MODEL, RunRecord
 
-from . import calibration, equalisation, layers, onnx, parity, ranges, tflite
+from . import calibration, equalisation, layers, onnx, parity, ranges, rounding, tflite
 from .parity import FLOORS, ParitySet
 
 VariantName = tuple[ModelFormat, Precision]
@@ -296,18 +296,18 @@ class _Job:
         """Equalise, and keep the ranges whose file comes closest to the float model on `val`."""
         chosen = calibration.choose(run.dataset.split("train"), network.preprocessing)
         equalised = equalisation.equalise(model, chosen)
-        equalisation.round_kernels(equalised)
-        candidates = ranges.observe(equalised, chosen)
+        rounded = rounding.round_kernels(equalised, chosen)
+        candidates = ranges.observe(rounded, chosen)
         differences = {}
         for method, found in candidates.items():
-            engine = open_engine("litert", tflite.static_int8(equalised, found), threads=_THREADS)
+            engine = open_engine("litert", tflite.static_int8(rounded, found), threads=_THREADS)
             scores = parity.engine_probabilities(engine, inputs, network.temperature)
             differences[method] = float(np.abs(scores - reference).mean())
         best = min(differences, key=lambda method: differences[method])
         compared = ", ".join(f"{method} {value:.4f}" for method, value in differences.items())
         self.progress(f"{part} int8: {best} ranges (mean score difference on val: {compared})")
         return Int8(
-            equalised,
+            rounded,
             candidates[best],
             {
                 "pictures": len(chosen.inputs),

@@ -43,19 +43,6 @@ def equalise(model: keras.Model, calibration: CalibrationSet) -> keras.Model:
     return equalised
 
 
-def round_kernels(model: keras.Model) -> None:
-    """Round every kernel but the last to the steps of int8, one step an output channel, in place.
-
-    A converter would do the same, but two converters round one weight in a hundred thousand
-    differently, and the layers that follow make a difference in the scores out of it.
-    """
-    for layer in convolutions(model)[:-1]:
-        kernel, bias = layer.get_weights()
-        largest = np.abs(kernel).max(axis=(0, 1, 2))
-        step = np.maximum(largest, np.finfo(np.float32).tiny) / INT8_MAX
-        layer.set_weights([np.round(kernel / step) * step, bias])
-
-
 def _factor(activations: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """What each channel is divided by; geometric mean 1, so that the layer keeps its size."""
     activations = np.maximum(activations, _QUIETEST * activations.max())

@@ -42,7 +42,7 @@ def static_int8(
     Parameters
     ----------
     model
-        Equalised and with rounded kernels: see `equalisation`.
+        Equalised and with rounded kernels: see `equalisation` and `rounding`.
     ranges
         See `ranges.observe`.
     activations

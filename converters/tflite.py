@@ -43,7 +43,7 @@ def static_int8(model: keras.Model, ranges: Ranges) -> bytes:
     Parameters
     ----------
     model
-        Equalised and with rounded kernels: see `equalisation`.
+        Equalised and with rounded kernels: see `equalisation` and `rounding`.
     ranges
         See `ranges.observe`.
     """

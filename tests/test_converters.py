@@ -15,7 +15,7 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
 
 from sklearn.metrics import roc_auc_score
-from xrayedge.converters import calibration, equalisation, layers, parity, ranges, tflite
+from xrayedge.converters import calibration, equalisation, layers, parity, ranges, rounding, tflite
 from xrayedge.converters.convert import VARIANTS, TrainedRun, convert, variants_of
 
 from xrayedge import ModelBundle, golden
@@ -330,13 +330,27 @@ def test_equalisation_changes_ranges_and_not_the_model(model, chosen):
 def test_rounded_kernels_are_on_the_steps_of_int8(model, chosen):
     equalised = equalisation.equalise(model, chosen)
     last = equalisation.convolutions(equalised)[-1].get_weights()[0]
-    equalisation.round_kernels(equalised)
-    *rounded, untouched = equalisation.convolutions(equalised)
+    found = rounding.round_kernels(equalised, chosen)
+    *rounded, untouched = equalisation.convolutions(found)
     for layer in rounded:
         kernel = layer.get_weights()[0]
         steps = kernel / (np.abs(kernel).max(axis=(0, 1, 2)) / 127)
         assert np.allclose(steps, np.round(steps), atol=1e-3)
     assert np.array_equal(untouched.get_weights()[0], last)
+
+
+def test_what_one_rounded_weight_loses_the_others_make_up_for(model, chosen):
+    nearest = keras.models.clone_model(model)
+    nearest.set_weights(model.get_weights())
+    for layer in equalisation.convolutions(nearest)[:-1]:
+        kernel, bias = layer.get_weights()
+        step = np.abs(kernel).max(axis=(0, 1, 2)) / 127
+        layer.set_weights([np.round(kernel / step) * step, bias])
+    wanted, plain, better = (
+        one.predict(chosen.inputs, verbose=0)
+        for one in (model, nearest, rounding.round_kernels(model, chosen))
+    )
+    assert np.abs(better - wanted).mean() < 0.8 * np.abs(plain - wanted).mean()
 
 
 def test_ranges_clip_less_the_more_a_method_trusts_its_outliers(model, chosen):
