@@ -75,8 +75,8 @@ Written by `{command}`.
 The first line is the teacher. `vgg16 / 8` is the teacher pruned by `xrayedge prune` to an eighth of
 its multiply-accumulates; from `vgg16 / {half_side}` on with `--half-side`, which alone leaves a
 quarter of them, and all the weights. See `xrayedge/training/pruning.py`. MobileNetV2 and
-DenseNet121 begin with random weights and learn from the same teacher's activation maps of the same
-{views} varied views of each training picture as the pruned networks, which begin with what the
+DenseNet121 begin with random weights and learn from the same teacher's activation maps of at most
+{views} varied views of each training picture, as the pruned networks do, which begin with what the
 teacher knows: so few views do not do for them, and their accuracy here is not what they can reach.
 
 Training costs each network about as much: `vgg16 / 2` makes {passes} over the training pictures,
