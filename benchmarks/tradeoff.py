@@ -39,6 +39,7 @@ from xrayedge.converters import tflite as to_tflite
 
 from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.engines import EngineName, open_engine
+from xrayedge.errors import RunError
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training import pruning
@@ -188,9 +189,10 @@ def spread(passes: float, most_views: int) -> tuple[int, int]:
 
 
 def finished(name: str, folder: Path) -> Student:
-    """A finished run of pruning."""
+    """A finished run of pruning, or `RunError`."""
     record = RunRecord.read(folder)
-    assert record.views is not None
+    if not record.finished or record.views is None:
+        raise RunError(f"{folder}: not a finished run of `xrayedge prune`")
     passes = record.views * len(record.history)
     return Student(name, folder, passes, record.temperature, record.recipe.preprocessing)
 

@@ -70,7 +70,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Int8:
-    """What the static int8 recipes of both formats share, so that their files are one model.
+    """What all recipes with int8 weights share, so that their files are one model.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ class _Job:
             "parity": {"pictures": len(samples), "sha256": _digest(pictures.inputs)},
         }
         int8 = None
-        if any(precision == "int8" for _, precision in names):
+        if any(precision in ("int8", "dynamic") for _, precision in names):
             int8 = self._quantise(part, model, network, run, inputs, reference)
             provenance["calibration"] = int8.provenance
             if self.debug_layers:
@@ -383,18 +383,17 @@ def _replace(out: Path, new: Path, aside: Path) -> None:
 
 
 def _build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
-    if name[1] == "int8":
+    model_format, precision = name
+    if precision == "int8":
         assert int8 is not None
-        recipe = tflite.static_int8 if name[0] == "tflite" else onnx.static_int8
+        recipe = tflite.static_int8 if model_format == "tflite" else onnx.static_int8
         return recipe(int8.model, int8.ranges)
-    if name[0] == "onnx":
+    if precision == "dynamic":
+        assert int8 is not None
+        return tflite.dynamic_int8(int8.model)
+    if model_format == "onnx":
         return onnx.float32(model)
-    float_recipes = {
-        "float32": tflite.float32,
-        "float16": tflite.float16,
-        "dynamic": tflite.dynamic_int8,
-    }
-    return float_recipes[name[1]](model)
+    return {"float32": tflite.float32, "float16": tflite.float16}[precision](model)
 
 
 def _parity_set(model: keras.Model, network: Network, samples: Sequence[Sample]) -> ParitySet:

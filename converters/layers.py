@@ -13,7 +13,7 @@ from xrayedge.training.network import activation_map_model
 
 from .equalisation import convolutions
 from .onnx import static_int8
-from .ranges import INPUT, Ranges
+from .ranges import Ranges
 
 #: Pictures looked at, and layers named.
 PICTURES, WORST = 16, 5
@@ -44,7 +44,6 @@ def signal_to_noise(
             if node.op_type == "Relu" and f"/{layer}_" in node.name
         )
         for layer in ranges
-        if layer != INPUT
     }
     for tensor in outputs.values():
         graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(tensor))

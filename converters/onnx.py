@@ -17,7 +17,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from xrayedge.training.network import activation_map_model
 
-from .ranges import INPUT, Ranges
+from .ranges import Ranges
 
 #: Newest operator set that tf2onnx 1.17 writes; has QDQ per channel (since 13).
 OPSET = 18
@@ -36,8 +36,8 @@ def static_int8(
 ) -> bytes:
     """QDQ, S8S8: weights (per channel) and activations in int8, symmetric, as TensorRT takes them.
 
-    The same model as TFLite's file: the same weights and ranges, and the last convolution in
-    float; see `tflite.static_int8`.
+    The same model as TFLite's file: the same weights and ranges, and the first and the last
+    convolution in float; see `tflite.static_int8`.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def static_int8(
         onnx.save(_to_onnx(model), plain)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared)
-        last = [node.name for node in graph.graph.node if node.op_type == "Conv"][-1]
+        first, *_, last = (node.name for node in graph.graph.node if node.op_type == "Conv")
         quantizer = QDQQuantizer(
             graph,
             per_channel=True,
@@ -64,7 +64,7 @@ def static_int8(
             activation_qType=activations,
             tensors_range=_tensors_range(graph, ranges),
             nodes_to_quantize=[],
-            nodes_to_exclude=[last],
+            nodes_to_exclude=[first, last],
             op_types_to_quantize=["Conv", "Relu", "MaxPool"],
             extra_options={
                 "ActivationSymmetric": activations == QuantType.QInt8,
@@ -94,9 +94,6 @@ def _tensors_range(graph: Any, ranges: Ranges) -> TensorsData:
     for node in graph.graph.node:
         for layer, largest in ranges.items():
             if node.op_type == "Conv" and f"/{layer}_" in node.name:
-                if current is None:  # the first convolution's input, which has both signs
-                    top = np.float32(ranges[INPUT])
-                    found[node.input[0]] = (-top, top)
                 current = (np.float32(0.0), np.float32(largest))
         if current is not None and node.op_type in ("Conv", "Relu", "MaxPool"):
             found[node.output[0]] = current

@@ -18,11 +18,9 @@ from .equalisation import INT8_MAX, convolutions
 Method = Literal["min-max", "percentile", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-#: By layer name, from `INPUT` on: the output that becomes the largest int8.
+#: By layer name: the output that becomes the largest int8.
 Ranges = dict[str, float]
 
-#: The layer whose output the first convolution reads; its range follows from a byte's.
-INPUT = "normalise"
 PERCENTILE = 99.999
 _BINS = 4096
 _BATCH = 4
@@ -32,7 +30,7 @@ _SHARES = np.linspace(0.3, 1.0, 71)
 
 
 def observe(model: keras.Model, calibration: CalibrationSet) -> dict[Method, Ranges]:
-    """Ranges of the input and of every convolution but the last, by each method.
+    """Ranges of every convolution but the last, by each method.
 
     ``min-max``: the largest value seen. ``percentile``: what all but 0.001 % stay under. ``mse``:
     where rounding and clipping together cost the least squared error.
@@ -50,9 +48,7 @@ def observe(model: keras.Model, calibration: CalibrationSet) -> dict[Method, Ran
         for index, output in enumerate(outputs):
             sampled = output[:, ::_STRIDE, ::_STRIDE]
             counts[index] += np.histogram(sampled, bins=_BINS, range=(0.0, largest[index]))[0]
-    extremes = model.get_layer(INPUT)(np.array([[0, 255]], np.uint8))
-    top_input = float(np.abs(extremes).max())
-    found: dict[Method, Ranges] = {method: {INPUT: top_input} for method in METHODS}
+    found: dict[Method, Ranges] = {method: {} for method in METHODS}
     for layer, count, top in zip(hidden, counts, largest, strict=True):
         found["min-max"][layer.name] = float(top)
         found["percentile"][layer.name] = _percentile(count, float(top))

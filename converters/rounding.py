@@ -9,17 +9,20 @@ give, is first fitted to what the float layer gave, and its bias takes up what i
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from xrayedge.training.network import sample_patches
+
 from .calibration import CalibrationSet
 from .equalisation import INT8_MAX, convolutions
 
-_PLACES = 60  # of each picture, to fit by
 _RIDGE = 1e-2  # of the mean square of the inputs: how dear it is to leave the float weights
 _BLOCK = 128  # rows of a kernel whose errors are passed on together
-_BATCH = 10
+_BATCH = 8
 
 Matrix = NDArray[np.float64]
 
@@ -32,22 +35,40 @@ def round_kernels(model: keras.Model, calibration: CalibrationSet) -> keras.Mode
     """
     rounded = keras.models.clone_model(model)
     rounded.set_weights(model.get_weights())
-    for layer, copy in list(zip(convolutions(model), convolutions(rounded), strict=True))[:-1]:
-        kernel, bias = layer.get_weights()
-        weights = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)
-        read = _patches(model, layer, calibration)
-        wanted_mean, wanted = read.mean(axis=0) @ weights + bias, read @ weights
-        given = _patches(rounded, copy, calibration)
-        mean = given.mean(axis=0)
-        given -= mean
-        wanted -= wanted.mean(axis=0)
-        moments = given.T @ given / len(given)
-        moments += np.eye(len(moments)) * (_RIDGE * np.trace(moments) / len(moments) + 1e-12)
-        missing = given.T @ (wanted - given @ weights) / len(given)
-        fitted = _round(weights + np.linalg.solve(moments, missing), moments)
-        shift = wanted_mean - mean @ fitted
-        copy.set_weights([fitted.reshape(kernel.shape), shift])
+    hidden = convolutions(model)[:-1]
+    starts = range(0, len(calibration.inputs), _BATCH)
+    wholes: list[Any] = [calibration.inputs[start : start + _BATCH] for start in starts]
+    copies = list(wholes)
+    for layer, copy in zip(model.layers[1:], rounded.layers[1:], strict=True):
+        if layer in hidden:
+            reach = layer.kernel_size[0]
+            _round_layer(layer, copy, sample_patches(wholes, reach), sample_patches(copies, reach))
+        if layer is hidden[-1]:
+            break
+        for number in range(len(starts)):  # in place: the maps of all pictures are large
+            wholes[number] = np.asarray(layer(wholes[number]))
+            copies[number] = np.asarray(copy(copies[number]))
     return rounded
+
+
+def _round_layer(
+    layer: keras.layers.Layer,
+    copy: keras.layers.Layer,
+    read: NDArray[np.float32],
+    given: NDArray[np.float32],
+) -> None:
+    """Fit ``copy``, which reads ``given``, to what ``layer`` makes of ``read``."""
+    kernel, bias = layer.get_weights()
+    weights = kernel.reshape(-1, kernel.shape[-1])
+    wanted = read @ weights + bias
+    wanted_mean, given_mean = wanted.mean(axis=0), given.mean(axis=0)
+    wanted -= wanted_mean
+    given = given - given_mean
+    moments = (given.T @ given / len(given)).astype(np.float64)
+    moments += np.eye(len(moments)) * (_RIDGE * np.trace(moments) / len(moments) + 1e-12)
+    missing = given.T @ (wanted - given @ weights) / len(given)
+    fitted = _round(weights + np.linalg.solve(moments, missing), moments)
+    copy.set_weights([fitted.reshape(kernel.shape), wanted_mean - given_mean @ fitted])
 
 
 def _round(weights: Matrix, moments: Matrix) -> Matrix:
@@ -70,26 +91,3 @@ def _round(weights: Matrix, moments: Matrix) -> Matrix:
             block[row] = level * step
         weights[start + _BLOCK :] -= passed_on[rows, start + _BLOCK :].T @ errors
     return weights
-
-
-def _patches(model: keras.Model, layer: keras.layers.Layer, calibration: CalibrationSet) -> Matrix:
-    """What a convolution reads at some places of each picture, ``[N, reach² C]``.
-
-    The same places for every model, so that rows can be compared.
-    """
-    below = keras.Model(model.inputs[0], layer.input)
-    reach = layer.kernel_size[0]
-    rng = np.random.default_rng(0)
-    rows = []
-    for start in range(0, len(calibration.inputs), _BATCH):
-        maps = np.asarray(below.predict_on_batch(calibration.inputs[start : start + _BATCH]))
-        margin = reach // 2
-        padded = np.pad(maps, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-        for picture in padded:
-            tops = rng.integers(0, maps.shape[1], _PLACES)
-            lefts = rng.integers(0, maps.shape[2], _PLACES)
-            rows += [
-                picture[top : top + reach, left : left + reach].ravel()
-                for top, left in zip(tops, lefts, strict=True)
-            ]
-    return np.stack(rows).astype(np.float64)

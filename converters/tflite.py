@@ -28,7 +28,13 @@ def float16(model: keras.Model) -> bytes:
 
 
 def dynamic_int8(model: keras.Model) -> bytes:
-    """Weights in int8; activations in float, quantised picture by picture as they come."""
+    """Weights in int8; activations in float, quantised picture by picture as they come.
+
+    Parameters
+    ----------
+    model
+        With rounded kernels: see `rounding`.
+    """
     converter = _converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     return bytes(converter.convert())
@@ -37,8 +43,9 @@ def dynamic_int8(model: keras.Model) -> bytes:
 def static_int8(model: keras.Model, ranges: Ranges) -> bytes:
     """Weights (per channel) and activations in int8, symmetric, ranges from the calibration set.
 
-    The last convolution, which is hardly any of the arithmetic, stays in float: an int8 map has
-    too few levels for a calibrated score.
+    The first and the last convolution, which are hardly any of the arithmetic, stay in float: the
+    input's bytes less their mean do not fall on int8's levels, and an int8 map has too few of them
+    for a calibrated score.
 
     Parameters
     ----------
@@ -48,14 +55,13 @@ def static_int8(model: keras.Model, ranges: Ranges) -> bytes:
         See `ranges.observe`.
     """
     maps = activation_map_model(model)
-    last = convolutions(maps)[-1]
     size = int(maps.inputs[0].shape[1])
-    kernels = {layer.name: layer.get_weights()[0] for layer in convolutions(maps)}
+    kernels = {layer.name: layer.get_weights()[0] for layer in convolutions(maps)[1:-1]}
 
     def activation_map(image: tf.Tensor) -> dict[str, tf.Tensor]:
         x = image
         for layer in maps.layers[1:]:
-            if layer is last or layer.name not in kernels:
+            if layer.name not in kernels:
                 x = layer(x)
             else:
                 kernel = kernels[layer.name]

@@ -7,6 +7,7 @@ activation map (Zhou et al. 2016), so an explanation costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 _GREY_MEAN = sum(IMAGENET_MEAN_BGR) / len(IMAGENET_MEAN_BGR)
 
 MAP_LAYER = "activation_map"
+
+_PLACES = 60  # of each picture, for `patches`
+_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,37 @@ def split(model: keras.Model, first_block: int) -> tuple[keras.Model, keras.Mode
 def activation_map_model(model: keras.Model) -> keras.Model:
     """The same network ending at the map ``float32 [N, h, w, classes]``: what a device runs."""
     return keras.Model(model.inputs[0], model.get_layer(MAP_LAYER).output)
+
+
+def patches(model: keras.Model, name: str, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What a convolution reads at some places of each picture: ``float32 [N, reach² C]``.
+
+    The same places for every network, so that rows can be compared.
+    """
+    layer = model.get_layer(name)
+    below = keras.Model(model.inputs[0], layer.input)
+    rows = [
+        below.predict_on_batch(inputs[start : start + _BATCH])
+        for start in range(0, len(inputs), _BATCH)
+    ]
+    return sample_patches(rows, layer.kernel_size[0])
+
+
+def sample_patches(batches: Sequence[NDArray[np.float32]], reach: int) -> NDArray[np.float32]:
+    """The `patches` of a layer whose inputs are known: batches of ``float32 [n, h, w, C]``."""
+    margin = reach // 2
+    rng = np.random.default_rng(0)
+    rows = []
+    for maps in batches:
+        padded = np.pad(maps, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        for picture in padded:
+            tops = rng.integers(0, maps.shape[1], _PLACES)
+            lefts = rng.integers(0, maps.shape[2], _PLACES)
+            rows += [
+                picture[top : top + reach, left : left + reach].ravel()
+                for top, left in zip(tops, lefts, strict=True)
+            ]
+    return np.stack(rows)
 
 
 def load_imagenet(model: keras.Model, weights: Path | None) -> None:

@@ -26,7 +26,7 @@ from ..preprocessing import Preprocessing
 from .batches import TrainingBatches, model_inputs, source_targets
 from .data import Dataset
 from .losses import Distillation, map_accuracy
-from .network import ARCHITECTURES, MAP_LAYER, activation_map_model
+from .network import ARCHITECTURES, MAP_LAYER, activation_map_model, patches
 from .recipe import ROBUST, Phase, Recipe
 from .run import MODEL, RECORD, RunRecord
 from .train import Progress, Recorder, build_network, finish, resume, schedule, versions
@@ -36,7 +36,7 @@ Widths = tuple[tuple[int, ...], ...]
 #: Channels go in groups: engines compute int8 convolutions in blocks of so many.
 GROUP = 8
 _NARROWEST = 16
-_PICTURES, _PLACES = 96, 60  # to judge and fit by: pictures, and places in each
+_PICTURES = 96  # to judge and fit by
 _RIDGE = 1e-3
 VIEWS = 10  # of each training picture, drawn and shown to the teacher once
 
@@ -300,10 +300,8 @@ def narrow(
     for name, channels in zip((*names[1:], MAP_LAYER), outputs, strict=True):
         kernel, bias = model.get_layer(name).get_weights()
         kernel, bias = kernel[..., channels], bias[channels]
-        reach = kernel.shape[0]
-        whole = _patches(_input_model(model, name), inputs, reach)
-        wanted = whole @ kernel.reshape(-1, len(channels)) + bias
-        fitted = _least_squares(_patches(_input_model(smaller, name), inputs, reach), wanted)
+        wanted = patches(model, name, inputs) @ kernel.reshape(-1, len(channels)) + bias
+        fitted = _least_squares(patches(smaller, name, inputs), wanted)
         layer = smaller.get_layer(name)
         shape = layer.get_weights()[0].shape
         layer.set_weights([fitted[:-1].reshape(shape), fitted[-1]])
@@ -528,31 +526,6 @@ def _convolutions(model: keras.Model) -> list[str]:
 
 def _input_of(model: keras.Model, name: str) -> Any:
     return model.get_layer(name).input
-
-
-def _input_model(model: keras.Model, name: str) -> keras.Model:
-    return keras.Model(model.inputs[0], _input_of(model, name))
-
-
-def _patches(below: keras.Model, inputs: NDArray[np.uint8], reach: int) -> NDArray[np.float32]:
-    """What the layer above reads at some places of each picture: ``float32 [N, reach² C]``.
-
-    The same places for every network, so that rows can be compared.
-    """
-    rng = np.random.default_rng(0)
-    margin = reach // 2
-    rows = []
-    for start in range(0, len(inputs), 8):
-        maps = np.asarray(below.predict(inputs[start : start + 8], verbose=0), np.float32)
-        padded = np.pad(maps, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-        for picture in padded:
-            tops = rng.integers(0, maps.shape[1], _PLACES)
-            lefts = rng.integers(0, maps.shape[2], _PLACES)
-            rows += [
-                picture[top : top + reach, left : left + reach].ravel()
-                for top, left in zip(tops, lefts, strict=True)
-            ]
-    return np.stack(rows)
 
 
 def _least_squares(given: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
