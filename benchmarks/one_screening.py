@@ -36,16 +36,19 @@ LARGE, QUALITY = 2048, 95
 #: What decoding at another scale may change a probability by.
 TOLERANCE = 0.01
 
+_FRONTAL_RESIZE, _FRONTAL_NETWORK = "frontal check: resize", "frontal check: network"
+_EQUALISE, _CLASSIFIER = "{}: resize and equalise", "{}: classifier, int8"
+
 _TEXT = """\
 # Where the time goes
 
 Written by `{command}`.
 
 One `screen` call on a decoded picture of {side} x {side} pixels, in {engine} with one thread:
-medians over {rounds} rounds in which all steps took turns. Frontal check and preprocessing together
-take {line:.2f} ms. The picture is not copied on its way: what `read` gives of a C-contiguous
-`uint8` array {shares}, both networks' inputs are made of it, and an input of {size} x {size} bytes
-goes to the engine as it is.
+medians over {rounds} rounds in which all steps took turns. For {model} frontal check and
+preprocessing together take {line:.2f} ms, its classifier {classifier:.2f} ms. The picture is not
+copied on its way: what `read` gives of a C-contiguous `uint8` array {shares}, both networks'
+inputs are made of it, and the classifier's, {size} x {size} bytes, goes to the engine as it is.
 
 """
 _REDUCED = """
@@ -55,7 +58,7 @@ A JPEG decoder can give half of each side for less work. {pictures} pictures, en
 pixels on the shorter side and stored as JPEG of quality {quality}, were decoded both ways and
 screened by {model}, int8. Decoding took {whole:.1f} ms at full scale and {half:.1f} ms at half. The
 largest change of a picture's probabilities was {mean:.4f} in the mean, {p95:.4f} or more in one
-picture of twenty, and {most:.4f} at most; {labels} labels changed. Tolerated is a change of
+picture of twenty, and {most:.4f} at most; labels changed: {labels}. Tolerated is a change of
 {tolerance}: {verdict}.
 """
 
@@ -64,24 +67,27 @@ def steps(pixels: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
     """Every step of a screening after decoding, ready to be run again and again."""
     bundles = [ModelBundle.load(name) for name in shipped_bundles()]
     engine = preferred_engine()
-    first = bundles[0]
-    frontal = FrontalCheck.open(first, engine, 1)
+    frontal = FrontalCheck.open(bundles[0], engine, 1)
     frontal_inputs = frontal.classifier.preprocess(pixels)
-    settings = first.classifier.preprocessing
-    resized = Preprocessing(settings.size, settings.fit, "none")
     found: dict[str, Callable[[], object]] = {
-        "frontal check: resize": lambda: frontal.classifier.preprocess(pixels),
-        "frontal check: network": lambda: frontal.classifier.classify(frontal_inputs),
-        "preprocessing: resize": lambda: resized.apply(pixels),
-        "preprocessing: resize and equalise": lambda: settings.apply(pixels),
+        _FRONTAL_RESIZE: lambda: frontal.classifier.preprocess(pixels),
+        _FRONTAL_NETWORK: lambda: frontal.classifier.classify(frontal_inputs),
     }
     for bundle in bundles:
+        settings = bundle.classifier.preprocessing
+        resized = Preprocessing(settings.size, settings.fit, "none")
+        found[f"{bundle.name}: resize"] = _preprocess(resized, pixels)
+        found[_EQUALISE.format(bundle.name)] = _preprocess(settings, pixels)
         classifier = Classifier.open(bundle, bundle.classifier, "int8", engine, 1)
         inputs = classifier.preprocess(pixels)
-        found[f"classifier: {bundle.name}, int8"] = _classify(classifier, inputs)
+        found[_CLASSIFIER.format(bundle.name)] = _classify(classifier, inputs)
         screener = Screener(bundle.name)
         found[f"`Screener('{bundle.name}').screen`"] = _screen(screener, pixels)
     return found
+
+
+def _preprocess(settings: Preprocessing, pixels: NDArray[np.uint8]) -> Callable[[], object]:
+    return lambda: settings.apply(pixels)
 
 
 def _classify(classifier: Classifier, inputs: NDArray[np.uint8]) -> Callable[[], object]:
@@ -165,14 +171,12 @@ def main() -> None:
         side=SIDE,
         engine=preferred_engine(),
         rounds=ROUNDS,
+        model=model,
         line=sum(
             milliseconds[name]
-            for name in (
-                "frontal check: resize",
-                "frontal check: network",
-                "preprocessing: resize and equalise",
-            )
+            for name in (_FRONTAL_RESIZE, _FRONTAL_NETWORK, _EQUALISE.format(model))
         ),
+        classifier=milliseconds[_CLASSIFIER.format(model)],
         shares="is that array" if shared else "is a copy",
         size=ModelBundle.load(model).classifier.preprocessing.size,
     )
