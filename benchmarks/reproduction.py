@@ -129,10 +129,7 @@ def mean_and_range(evaluations: Sequence[Evaluation], figure: str) -> str:
 
 def with_interval(evaluation: Evaluation, figure: str) -> str:
     """A figure with its 95 % interval."""
-    if figure not in evaluation.figures:
-        return ""
-    one = evaluation.figures[figure]
-    return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
+    return str(evaluation.figures.get(figure, ""))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -431,10 +431,7 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _figure(line: Line, name: str) -> str:
-    if line.evaluation is None:
-        return ""
-    found = line.evaluation.figures[name]
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+    return "" if line.evaluation is None else str(line.evaluation.figures[name])
 
 
 def _lost(line: Line, name: str) -> str:

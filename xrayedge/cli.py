@@ -777,9 +777,7 @@ def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> Table:
     shown = [name for name in found if name.startswith(("accuracy", "recall/", "auc/"))]
     table = Table(column, "pictures", *shown)
     for value, part in evaluations.items():
-        cells = [
-            f"{part.figures[name].value:.3f}" if name in part.figures else "" for name in shown
-        ]
+        cells = [str(part.figures.get(name, "")) for name in shown]
         table.add_row(value, str(part.pictures), *cells)
     return table
 

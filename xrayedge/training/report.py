@@ -147,10 +147,7 @@ def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> str:
     header = "".join(f"<th>{html.escape(name)}</th>" for name in shown)
     rows = ""
     for value, one in evaluations.items():
-        cells = "".join(
-            f"<td>{one.figures[name].value:.3f}</td>" if name in one.figures else "<td></td>"
-            for name in shown
-        )
+        cells = "".join(f"<td>{one.figures.get(name, '')}</td>" for name in shown)
         rows += f"<tr><td>{html.escape(value)}</td><td>{one.pictures}</td>{cells}</tr>"
     return (
         f"<h2>By {html.escape(column)}</h2>"
