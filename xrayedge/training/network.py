@@ -7,7 +7,7 @@ activation map (Zhou et al. 2016), so an explanation costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,14 +126,14 @@ def patches(model: keras.Model, name: str, inputs: NDArray[np.uint8]) -> NDArray
     """
     layer = model.get_layer(name)
     below = keras.Model(model.inputs[0], layer.input)
-    rows = [
+    batches = (
         below.predict_on_batch(inputs[start : start + _BATCH])
         for start in range(0, len(inputs), _BATCH)
-    ]
-    return sample_patches(rows, layer.kernel_size[0])
+    )
+    return sample_patches(batches, layer.kernel_size[0])
 
 
-def sample_patches(batches: Sequence[NDArray[np.float32]], reach: int) -> NDArray[np.float32]:
+def sample_patches(batches: Iterable[NDArray[np.float32]], reach: int) -> NDArray[np.float32]:
     """The `patches` of a layer whose inputs are known: batches of ``float32 [n, h, w, C]``."""
     margin = reach // 2
     rng = np.random.default_rng(0)
