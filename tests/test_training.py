@@ -25,7 +25,16 @@ from xrayedge.training.data import Sample, load_dataset
 from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.losses import SourceAwareCrossentropy, targets
 from xrayedge.training.network import activation_map_model
-from xrayedge.training.pruning import importance, layer_costs, narrow, plan, prune
+from xrayedge.training.pruning import (
+    FINAL,
+    FULL_RATE_WIDTH,
+    at_its_width,
+    importance,
+    layer_costs,
+    narrow,
+    plan,
+    prune,
+)
 from xrayedge.training.recipe import RECIPES, Phase, Recipe
 from xrayedge.training.run import CHECKPOINT, MODEL, RunRecord
 from xrayedge.training.train import build_network, train
@@ -331,6 +340,15 @@ def test_a_pruned_run_is_smaller_and_goes_on_where_it_stopped(dataset, recipe, t
         prune(tmp_path / "wide", dataset, 0.4, tmp_path / "narrow", **settings)
     with pytest.raises(RunError, match="no network of this kind"):
         prune(tmp_path / "wide", dataset, 0.001, tmp_path / "none", **settings)
+
+
+def test_a_pruned_network_of_wide_layers_learns_at_a_lower_rate(recipe):
+    def rate(widest):
+        wide = replace(recipe, widths=((16, 24), (widest,)), phases=(FINAL,))
+        return at_its_width(wide).learning_rate
+
+    assert rate(FULL_RATE_WIDTH) == rate(16) == FINAL.learning_rate
+    assert rate(2 * FULL_RATE_WIDTH) == pytest.approx(0.5 * FINAL.learning_rate)
 
 
 def test_pruning_can_halve_the_side_and_keeps_the_places_of_the_map(dataset, recipe, tmp_path):
