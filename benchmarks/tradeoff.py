@@ -58,6 +58,8 @@ HALF_SIDE_FROM = 4  # from here on the input's side is halved, which alone leave
 #: How many times fewer multiply-accumulates than the teacher the networks of another kind have.
 PEERS = {"MobileNetV2": 50, "DenseNet121": 5}
 PEER_RATE = 1e-3  # they begin with random weights
+#: Keras' 0.999 takes thousands of steps to forget what batch normalisation began with.
+PEER_MOMENTUM = 0.9
 #: Over the training pictures, of `vgg16 / 2`. Operations times passes is the same for all.
 PASSES = 1.0
 ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
@@ -80,8 +82,10 @@ DenseNet121 begin with random weights and learn from the same teacher's activati
 {views} varied views of each training picture, as the pruned networks do, which begin with what the
 teacher knows: so few views do not do for them, and their accuracy here is not what they can reach.
 
-Training costs each network about as much: `vgg16 / 2` makes {passes} over the training pictures,
-and a network with fewer operations makes as many times more (column `passes`). {also}
+Training costs each network about as much: `vgg16 / 2` is meant to see each training picture
+{passes:g} times, at least once, and a network with fewer operations as many times more (column
+`passes`).
+{also}
 
 All figures are of the int8 files: accuracy on {pictures} pictures of {patients} patients, with 95 %
 intervals over patients; `lost` is the teacher's figure less the network's, by a paired bootstrap.
@@ -93,7 +97,7 @@ was not trained, only timed.
 """
 
 _ALSO = """\
-{names} did not learn under that rule: finished runs of `xrayedge prune`, of any length."""
+{names} learnt apart from that rule, for longer."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,9 @@ def _teach(
     keras.config.set_dtype_policy(arguments.precision)
     model = keras_peers()[name]()
     keras.config.set_dtype_policy("float32")
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = PEER_MOMENTUM
     student = activation_map_model(model)
     phase = replace(pruning.FINAL, epochs=epochs, learning_rate=PEER_RATE)
     rate = schedule(phase, -(-len(targets) // recipe.batch_size))
@@ -506,7 +513,7 @@ def main() -> None:
         rounds=ROUNDS,
         half_side=HALF_SIDE_FROM,
         views=arguments.view_count,
-        passes=f"{arguments.passes:g} pass{'es' if arguments.passes != 1 else ''}",
+        passes=arguments.passes,
         also=_ALSO.format(names=" and ".join(f"`{run.name}`" for run in arguments.also))
         if arguments.also
         else "",
