@@ -97,7 +97,7 @@ was not trained, only timed.
 """
 
 _ALSO = """\
-{names} learnt apart from that rule, for longer."""
+{names} learnt apart from that rule."""
 
 
 @dataclass(frozen=True)

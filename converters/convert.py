@@ -52,6 +52,7 @@ VARIANTS: tuple[VariantName, ...] = (
     ("onnx", "float32"),
     ("onnx", "int8"),
 )
+_INT8_WEIGHTS: tuple[Precision, ...] = ("dynamic", "int8")
 #: What a device needs of the frontal check: one small file for each engine.
 FRONTAL_VARIANTS: tuple[VariantName, ...] = (("tflite", "int8"), ("onnx", "int8"))
 
@@ -247,7 +248,7 @@ class _Job:
             "parity": {"pictures": len(samples), "sha256": _digest(pictures.inputs)},
         }
         int8 = None
-        if any(precision in ("int8", "dynamic") for _, precision in names):
+        if any(precision in _INT8_WEIGHTS for _, precision in names):
             int8 = self._quantise(part, model, network, run, inputs, reference)
             provenance["calibration"] = int8.provenance
             if self.debug_layers:
@@ -384,13 +385,12 @@ def _replace(out: Path, new: Path, aside: Path) -> None:
 
 def _build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
     model_format, precision = name
-    if precision == "int8":
+    if precision in _INT8_WEIGHTS:
         assert int8 is not None
+        if precision == "dynamic":
+            return tflite.dynamic_int8(int8.model)
         recipe = tflite.static_int8 if model_format == "tflite" else onnx.static_int8
         return recipe(int8.model, int8.ranges)
-    if precision == "dynamic":
-        assert int8 is not None
-        return tflite.dynamic_int8(int8.model)
     if model_format == "onnx":
         return onnx.float32(model)
     return {"float32": tflite.float32, "float16": tflite.float16}[precision](model)

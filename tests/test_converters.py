@@ -155,7 +155,9 @@ def test_int8_files_hold_int8_arithmetic(bundle):
     tensors = {tensor["index"]: tensor for tensor in opened.get_tensor_details()}
     convolutions = [op for op in opened._get_ops_details() if op["op_name"] == "CONV_2D"]
     assert len(convolutions) == 6
-    for op in convolutions[1:-1]:  # the first and the last are in float
+    for op in (convolutions[0], convolutions[-1]):
+        assert tensors[op["inputs"][1]]["dtype"] == np.float32
+    for op in convolutions[1:-1]:
         kernel, output = tensors[op["inputs"][1]], tensors[op["outputs"][0]]
         types = [tensors[index]["dtype"] for index in (*op["inputs"][:2], *op["outputs"])]
         assert types == [np.int8] * 3

@@ -55,7 +55,7 @@ def test_both_engines_give_the_label_of_the_float_model_where_it_is_sure(data_ro
 @pytest.mark.parametrize("name", shipped_bundles())
 def test_both_engines_give_the_same_int8_scores(data_root, name):
     litert, onnx = (scores_of(data_root, "extended", name, engine, "int8") for engine in ENGINES)
-    assert np.abs(litert - onnx).max() < 0.03
+    assert np.abs(litert - onnx).max() < 0.02
 
 
 @pytest.mark.parametrize("name", shipped_bundles())
