@@ -133,14 +133,21 @@ def multiply_accumulates(file: Path) -> int:
     )
 
 
-def keras_peers() -> dict[str, Callable[[], keras.Model]]:
-    """Networks of the same input and output as ours, with random weights."""
+def keras_peers(weights: str | None = None) -> dict[str, Callable[[], keras.Model]]:
+    """Networks of the same input and output as ours.
+
+    Parameters
+    ----------
+    weights
+        Of the applications without their head: ``imagenet``, which Keras downloads, or a file of
+        them; random without. VGG16's are random.
+    """
 
     def headed(application: Callable[..., keras.Model]) -> keras.Model:
         image = keras.Input((SIDE, SIDE, 1), dtype="uint8", name="image")
         grey = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(image)
         colours = keras.layers.Concatenate()([grey, grey, grey])
-        body = application(include_top=False, weights=None, input_tensor=colours)
+        body = application(include_top=False, weights=weights, input_tensor=colours)
         x = keras.layers.Conv2D(CLASSES, 1, name=MAP_LAYER)(body.output)
         return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="logits")(x))
 

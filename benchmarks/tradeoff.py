@@ -1,14 +1,15 @@
 """What fewer operations cost: narrower VGG16s beside MobileNetV2 and DenseNet121.
 
-    python benchmarks/tradeoff.py RUN --data MANIFEST.csv --where set=extended --where split=test \
+    python benchmarks/tradeoff.py RUN --data MANIFEST.csv --where split=test --by set \
         --work WORK --docs docs
 
 Writes docs/tradeoff.md and docs/tradeoff.png. RUN is the teacher's. Each student learns from its
 activation maps of the same varied training pictures, is converted to int8, judged on the pictures
-that --where chooses, and timed beside all others, in turn, in one process with one thread. All that
-is made is kept in WORK: an interrupted call goes on where it stopped. --time-only trains nothing;
-networks that WORK does not hold trained are then timed with random weights. --also adds finished
-runs of `xrayedge prune`, under the names of their folders.
+that --where chooses, and timed beside all others, in turn, in one process with one thread. With
+--by, pictures of each value of a column are judged apart. All that is made is kept in WORK: an
+interrupted call goes on where it stopped. --time-only trains nothing; networks that WORK does not
+hold trained are then timed with random weights. --also adds finished runs of `xrayedge prune`,
+under the names of their folders.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from xrayedge.converters import tflite as to_tflite
 
 from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.engines import EngineName, open_engine
-from xrayedge.errors import RunError
+from xrayedge.errors import DatasetError, RunError
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training import pruning
@@ -49,6 +50,7 @@ from xrayedge.training.data import Dataset, Sample, load_dataset
 from xrayedge.training.evaluation import Evaluation, evaluate
 from xrayedge.training.losses import Distillation, map_accuracy
 from xrayedge.training.network import ARCHITECTURES, activation_map_model
+from xrayedge.training.recipe import ROBUST
 from xrayedge.training.report import png
 from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.train import build_network, schedule
@@ -67,6 +69,7 @@ ROUNDS, RUNS = 9, 12  # per file and engine: medians of so many runs, in so many
 BOOTSTRAP_ROUNDS = 1000
 UNTRAINED_PICTURES = 8  # are enough for the ranges of networks whose scores nobody reads
 _LEVEL = (2.5, 97.5)
+_LABEL: dict[str, Any] = {"fontsize": 8, "xytext": (4, 4), "textcoords": "offset points"}
 _SUFFIXES: dict[EngineName, str] = {"litert": "int8.tflite", "onnx": "int8.onnx"}
 _console = Console(stderr=True, highlight=False)
 
@@ -78,26 +81,39 @@ Written by `{command}`.
 The first line is the teacher. `vgg16 / 8` is the teacher pruned by `xrayedge prune` to an eighth of
 its multiply-accumulates; from `vgg16 / {half_side}` on with `--half-side`, which alone leaves a
 quarter of them, and all the weights. See `xrayedge/training/pruning.py`. MobileNetV2 and
-DenseNet121 begin with random weights and learn from the same teacher's activation maps of at most
-{views} varied views of each training picture, as the pruned networks do, which begin with what the
-teacher knows: so few views do not do for them, and their accuracy here is not what they can reach.
+DenseNet121 learn from the same teacher's activation maps of the same varied views, at most {views}
+of each training picture, and are quantised as well. {peers}
 
 Training costs each network about as much: `vgg16 / 2` is meant to see each training picture
 {passes:g} times, at least once, and a network with fewer operations as many times more (column
 `passes`).
 {also}
 
-All figures are of the int8 files: accuracy on {pictures} pictures of {patients} patients, with 95 %
-intervals over patients; `lost` is the teacher's figure less the network's, by a paired bootstrap.
-Times are medians of {rounds} rounds in which all files took turns in one process, one thread each;
-ratios hold from machine to machine better than milliseconds do. No accuracy means that the network
-was not trained, only timed.
+All figures are of the int8 files, with 95 % intervals over patients; `lost` is the teacher's figure
+less the network's, by a paired bootstrap. Times are medians of {rounds} rounds in which all files
+took turns in one process, one thread each; ratios hold from machine to machine better than
+milliseconds do. Networks without accuracy were not trained, only timed. What each set of pictures
+can prove is in [the model card](model-card.md).
 
 ![latency against balanced accuracy](tradeoff.png)
-"""
+
+## Size and time
+
+{costs}"""
+
+_ACCURACY = """
+## Accuracy{on}
+
+{pictures} pictures of {patients} patients.
+
+{table}"""
 
 _ALSO = """\
 {names} learnt apart from that rule."""
+
+_RANDOM = """\
+{names} began with random weights, where the pruned networks begin with what the teacher knows: so
+few views do not do for that, and their accuracy here is not what they can reach."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +143,21 @@ class Student:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """Figures of a trained student on some pictures, and what the teacher is ahead of it."""
+
+    evaluation: Evaluation
+    lost: dict[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
 class Line:
-    """What was measured of a student."""
+    """What was measured of a student; ``parts`` is empty where it was not trained."""
 
     student: Student
     operations: int
     sizes: dict[EngineName, int]
-    evaluation: Evaluation | None
-    lost: dict[str, tuple[float, float, float]]
+    parts: dict[str, Accuracy]
     milliseconds: dict[EngineName, Estimate]
     times_faster: dict[EngineName, Estimate]
 
@@ -204,6 +227,8 @@ def finished(name: str, folder: Path) -> Student:
 def peer(name: str, teacher: Path, dataset: Dataset, arguments: argparse.Namespace) -> Student:
     """A network of another kind, taught as the pruned ones are."""
     folder = arguments.work / name.lower()
+    if name in arguments.peer_weights:
+        folder = folder.with_name(f"{folder.name}-from-{Path(arguments.peer_weights[name]).name}")
     done = folder / "temperature.txt"
     preprocessing = RunRecord.read(teacher).recipe.preprocessing
     if not done.exists() and not arguments.time_only and name in arguments.peers:
@@ -223,7 +248,7 @@ def _teach(
     name: str, folder: Path, teacher: Path, dataset: Dataset, arguments: argparse.Namespace
 ) -> None:
     record = RunRecord.read(teacher)
-    recipe = replace(record.recipe, augmentation=pruning.ROBUST, batch_size=32)
+    recipe = replace(record.recipe, augmentation=ROBUST, batch_size=32)
     folder_of_views = arguments.views or arguments.work / "views"
     count, epochs = spread(arguments.passes * PEERS[name] / 2, arguments.view_count)
     views = pruning.Views(folder_of_views, teacher, dataset, recipe, count)
@@ -231,7 +256,7 @@ def _teach(
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(record.recipe.seed)
     keras.config.set_dtype_policy(arguments.precision)
-    model = keras_peers()[name]()
+    model = keras_peers(arguments.peer_weights.get(name))[name]()
     keras.config.set_dtype_policy("float32")
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -345,9 +370,10 @@ def measure(
     students: Sequence[Student],
     samples: Sequence[Sample],
     dataset: Dataset,
+    parts: dict[str, list[int]],
     out: Path,
 ) -> list[Line]:
-    """Judge and time the students; the first is what the others are compared with."""
+    """Judge on each part and time the students; the first is what the others are compared with."""
     inputs = {
         preprocessing: model_inputs(samples, preprocessing)
         for preprocessing in {student.preprocessing for student in students}
@@ -380,17 +406,22 @@ def measure(
     first = students[0]
     lines = []
     for student in students:
-        trained = student in scores
         operations_file = out / f"{student.folder.name}-{_SUFFIXES['onnx']}"
         lines.append(
             Line(
                 student,
                 multiply_accumulates(operations_file),
                 {engine: file.stat().st_size for engine, file in files[student].items()},
-                evaluate(samples, dataset.classes, scores[student]) if trained else None,
-                paired_loss(samples, dataset.classes, scores[first], scores[student])
-                if trained and student is not first
-                else {},
+                {
+                    name: accuracy(
+                        [samples[row] for row in rows],
+                        dataset.classes,
+                        scores[student][rows],
+                        None if student is first else scores[first][rows],
+                    )
+                    for name, rows in parts.items()
+                    if student in scores
+                },
                 {engine: estimate(timed[student, engine]) for engine in ENGINES},
                 {
                     engine: estimate_ratio(timed[first, engine], timed[student, engine])
@@ -401,22 +432,41 @@ def measure(
     return lines
 
 
-def table(lines: Sequence[Line]) -> str:
-    """The lines in Markdown."""
+def accuracy(
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    found: NDArray[np.float64],
+    reference: NDArray[np.float64] | None,
+) -> Accuracy:
+    """Judge scores, and compare them with the reference's."""
+    lost = {} if reference is None else paired_loss(samples, classes, reference, found)
+    return Accuracy(evaluate(samples, classes, found), lost)
+
+
+def parts_by(column: str | None, samples: Sequence[Sample]) -> dict[str, list[int]]:
+    """The rows of each value of a column; all of them under an empty name without one."""
+    if column is None:
+        return {"": list(range(len(samples)))}
+    if any(column not in sample.columns for sample in samples):
+        raise DatasetError(f"the data have no column {column!r}")
+    values = [sample.columns[column] for sample in samples]
+    return {
+        value: [row for row, other in enumerate(values) if other == value]
+        for value in sorted(set(values))
+    }
+
+
+def costs_table(lines: Sequence[Line]) -> str:
+    """Operations, size and time of each network, in Markdown."""
     headings = [
         "network",
         "passes",
         "G MAC",
         "MB, TFLite",
-        "balanced accuracy",
-        "lost",
-        "macro AUC",
-        "lost",
-        "COVID sensitivity",
         *(f"ms, {engine}" for engine in ENGINES),
         *(f"times faster, {engine}" for engine in ENGINES),
     ]
-    rows = [headings, ["---"] * len(headings)]
+    rows = []
     for line in lines:
         passes = "teacher" if line.student.passes is None else str(line.student.passes)
         rows.append(
@@ -425,45 +475,80 @@ def table(lines: Sequence[Line]) -> str:
                 passes,
                 f"{line.operations / 1e9:.2f}",
                 f"{line.sizes['litert'] / 1e6:.2f}",
-                _figure(line, "balanced_accuracy"),
-                _lost(line, "balanced_accuracy"),
-                _figure(line, "macro_auc"),
-                _lost(line, "macro_auc"),
-                _figure(line, "recall/covid"),
                 *(f"{line.milliseconds[engine].value:.2f}" for engine in ENGINES),
                 *(f"{line.times_faster[engine].value:.1f}" for engine in ENGINES),
             ]
         )
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _markdown(headings, rows)
 
 
-def _figure(line: Line, name: str) -> str:
-    return "" if line.evaluation is None else str(line.evaluation.figures[name])
+def accuracy_table(lines: Sequence[Line], part: str) -> str:
+    """What each trained network reaches on a part of the pictures, in Markdown."""
+    headings = [
+        "network",
+        "balanced accuracy",
+        "lost",
+        "macro AUC",
+        "lost",
+        "COVID sensitivity",
+        "COVID specificity",
+    ]
+    rows = []
+    for line in lines:
+        if part in line.parts:
+            found = line.parts[part]
+            figures = found.evaluation.figures
+            rows.append(
+                [
+                    line.student.name,
+                    str(figures["balanced_accuracy"]),
+                    _lost(found, "balanced_accuracy"),
+                    str(figures["macro_auc"]),
+                    _lost(found, "macro_auc"),
+                    str(figures["recall/covid"]),
+                    str(figures["specificity/covid"]),
+                ]
+            )
+    return _markdown(headings, rows)
 
 
-def _lost(line: Line, name: str) -> str:
-    if name not in line.lost:
-        return ""
-    return "{:+.3f} ({:+.3f} to {:+.3f})".format(*line.lost[name])
+def _markdown(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def draw(lines: Sequence[Line]) -> Canvas:
-    """Latency against balanced accuracy where that is known, and against operations."""
-    canvas = Canvas(figsize=(11, 4.5), layout="constrained")
-    accuracy, speed = canvas.subplots(1, 2)
+def _lost(found: Accuracy, name: str) -> str:
+    return "{:+.3f} ({:+.3f} to {:+.3f})".format(*found.lost[name]) if found.lost else ""
+
+
+def beginnings(weights: dict[str, str]) -> str:
+    """Sentences on what the peers began with."""
+    sentences = [f"{name} began with {Path(one).name}." for name, one in weights.items()]
+    at_random = [name for name in PEERS if name not in weights]
+    if at_random:
+        sentences.append(_RANDOM.format(names=" and ".join(at_random)))
+    return "\n".join(sentences)
+
+
+def draw(lines: Sequence[Line], parts: Sequence[str]) -> Canvas:
+    """Latency against balanced accuracy on each part, and against operations."""
+    canvas = Canvas(figsize=(5.5 * (len(parts) + 1), 5), layout="constrained")
+    *accuracies, speed = canvas.subplots(1, len(parts) + 1)
     for line in lines:
         colour = "tab:orange" if line.student.name in PEERS else "tab:blue"
         milliseconds = line.milliseconds["litert"].value
         speed.plot(line.operations / 1e9, milliseconds, "o", color=colour)
-        speed.annotate(line.student.name, (line.operations / 1e9, milliseconds), fontsize=8)
-        if line.evaluation is None:
-            continue
-        found = line.evaluation.figures["balanced_accuracy"]
-        spread = [[found.value - found.low], [found.high - found.value]]
-        accuracy.errorbar(milliseconds, found.value, spread, fmt="o", color=colour, capsize=3)
-        accuracy.annotate(line.student.name, (milliseconds, found.value), fontsize=8)
-    accuracy.set(xscale="log", xlabel="ms a picture, int8, LiteRT, one thread")
-    accuracy.set(ylabel="balanced accuracy, 95 % interval over patients")
+        speed.annotate(line.student.name, (line.operations / 1e9, milliseconds), **_LABEL)
+        for part, axes in zip(parts, accuracies, strict=True):
+            if part not in line.parts:
+                continue
+            found = line.parts[part].evaluation.figures["balanced_accuracy"]
+            spread = [[found.value - found.low], [found.high - found.value]]
+            axes.errorbar(milliseconds, found.value, spread, fmt="o", color=colour, capsize=3)
+            axes.annotate(line.student.name, (milliseconds, found.value), **_LABEL)
+    for part, axes in zip(parts, accuracies, strict=True):
+        axes.set(xscale="log", xlabel="ms a picture, int8, LiteRT, one thread", title=part)
+        axes.set(ylabel="balanced accuracy, 95 % interval over patients")
     speed.set(xscale="log", yscale="log", xlabel="multiply-accumulates, thousand millions")
     speed.set(ylabel="ms a picture, int8, LiteRT, one thread")
     return canvas
@@ -474,11 +559,20 @@ def main() -> None:
     parser.add_argument("teacher", type=Path, metavar="RUN")
     parser.add_argument("--data", type=Path, required=True, help="what trained RUN")
     add_where(parser)
+    parser.add_argument("--by", metavar="COLUMN", help="judge each value of a column apart")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True)
     parser.add_argument("--ratios", type=int, nargs="*", default=list(RATIOS))
     parser.add_argument(
         "--peers", nargs="*", default=list(PEERS), choices=PEERS, help="to train as well"
+    )
+    parser.add_argument(
+        "--peer-weights",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("PEER", "WEIGHTS"),
+        help="what a peer begins with, random otherwise: imagenet, or a file without the head",
     )
     parser.add_argument("--views", type=Path, help="as of `xrayedge prune`; default: in WORK")
     parser.add_argument("--view-count", type=int, default=pruning.VIEWS)
@@ -492,8 +586,10 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16"])
     parser.add_argument("--time-only", action="store_true")
     arguments = parser.parse_args()
+    arguments.peer_weights = dict(arguments.peer_weights)
     dataset = load_dataset(arguments.data)
     samples = load_dataset(arguments.data, arguments.where, complete=False).samples
+    parts = parts_by(arguments.by, samples)
     record = RunRecord.read(arguments.teacher)
     preprocessing = record.recipe.preprocessing
     students = [Student("vgg16", arguments.teacher, None, record.temperature, preprocessing)]
@@ -505,11 +601,9 @@ def main() -> None:
     files.mkdir(parents=True, exist_ok=True)
     for student in students:
         convert(student, dataset, files)
-    lines = measure(students, samples, dataset, files)
+    lines = measure(students, samples, dataset, parts, files)
     text = _TEXT.format(
         command=this_command(),
-        pictures=len(samples),
-        patients=len({sample.group for sample in samples}),
         rounds=ROUNDS,
         half_side=HALF_SIDE_FROM,
         views=arguments.view_count,
@@ -517,10 +611,19 @@ def main() -> None:
         also=_ALSO.format(names=" and ".join(f"`{run.name}`" for run in arguments.also))
         if arguments.also
         else "",
+        peers=beginnings(arguments.peer_weights),
+        costs=costs_table(lines),
     )
-    write_atomically(arguments.docs / "tradeoff.png", png(draw(lines)))
-    write_atomically(arguments.docs / "tradeoff.md", f"{text}\n{table(lines)}".encode())
-    print(table(lines), end="")
+    for part, rows in parts.items():
+        text += _ACCURACY.format(
+            on=f" on {part}" if part else "",
+            pictures=len(rows),
+            patients=len({samples[row].group for row in rows}),
+            table=accuracy_table(lines, part),
+        )
+    write_atomically(arguments.docs / "tradeoff.png", png(draw(lines, list(parts))))
+    write_atomically(arguments.docs / "tradeoff.md", text.encode())
+    print(text, end="")
 
 
 if __name__ == "__main__":

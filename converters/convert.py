@@ -296,7 +296,10 @@ class _Job:
     ) -> Int8:
         """Equalise, and keep the ranges whose file comes closest to the float model on `val`."""
         chosen = calibration.choose(run.dataset.split("train"), network.preprocessing)
-        equalised = equalisation.equalise(model, chosen)
+        try:
+            equalised = equalisation.equalise(model, chosen)
+        except ConversionError as error:
+            raise ConversionError(f"{run.folder}: {error}") from error
         rounded = rounding.round_kernels(equalised, chosen)
         candidates = ranges.observe(rounded, chosen)
         differences = {}

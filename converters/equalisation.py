@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from xrayedge.errors import ConversionError
+
 from .calibration import CalibrationSet
 
 #: Share of a channel's range that moves from the activations into the next layer's weights.
@@ -29,12 +31,23 @@ def convolutions(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def equalise(model: keras.Model, calibration: CalibrationSet) -> keras.Model:
-    """A copy of ``model`` that computes the same with channels of more equal range."""
+    """A copy of ``model`` that computes the same with channels of more equal range.
+
+    Raises
+    ------
+    ConversionError
+        A layer gives nothing on any calibration picture, or no numbers: the network is dead.
+    """
     equalised = keras.models.clone_model(model)
     equalised.set_weights(model.get_weights())
     layers = convolutions(equalised)
     largest = _channel_maxima(model, calibration)
     for layer, following, maxima in zip(layers, layers[1:], largest, strict=False):
+        if not maxima.max() > 0.0:  # nor where it is NaN
+            raise ConversionError(
+                f"{layer.name} gives nothing on any calibration picture: the network is dead; "
+                "train it again at a lower learning rate"
+            )
         kernel, bias = layer.get_weights()
         next_kernel, next_bias = following.get_weights()
         factor = _factor(maxima, np.abs(next_kernel).max(axis=(0, 1, 3)))

@@ -329,6 +329,25 @@ def test_equalisation_changes_ranges_and_not_the_model(model, chosen):
     assert spread(equalised) < 0.8 * spread(model)
 
 
+def test_a_dead_network_is_named_before_int8_makes_numbers_of_it(trained, tmp_path):
+    run = trained["classifier"]
+    dead = keras.saving.load_model(run.folder / MODEL, compile=False)
+    layer = equalisation.convolutions(dead)[1]
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel, np.full_like(bias, -1e6)])
+    dead.save(tmp_path / MODEL)
+    told_of = rf"{tmp_path}: {layer.name} gives nothing .* lower learning rate"
+    with pytest.raises(ConversionError, match=told_of):
+        convert(
+            replace(run, folder=tmp_path),
+            trained["frontal"],
+            tmp_path / "bundle",
+            name="dead",
+            model_version="1",
+            variants=variants_of([], ["int8"]),
+        )
+
+
 def test_rounded_kernels_are_on_the_steps_of_int8(model, chosen):
     equalised = equalisation.equalise(model, chosen)
     last = equalisation.convolutions(equalised)[-1].get_weights()[0]
