@@ -84,10 +84,11 @@ side {sides}.
 _PEERS = """\
 ## Beside its peers
 
-On the same pictures. Networks with random weights are here for their latency alone. `time` is the
-ratio to the first line, {first}, in the same rounds.
-`of the limit` is the share of the machine's limit that the convolutions reach, int8's for int8 and
-float32's for all others. `same label` compares with the first line of the same bundle.
+On the same pictures. Networks with random weights are here for their latency alone; trained ones
+are in [tradeoff.md](tradeoff.md). `time` is the ratio to the first line, {first}, in the same
+rounds. `of the limit` is the share of the machine's limit that the convolutions reach: int8's for
+int8 and dynamic, which multiply bytes, and float32's for all others. `same label` compares with
+the first line of the same bundle.
 """
 
 
@@ -371,7 +372,7 @@ def peers_table(
     first: dict[str, list[int]] = {}
     rows = []
     for job, rounds, times in zip(jobs, answers, medians, strict=True):
-        limit = limits["int8" if job.precision == "int8" else "float32"]
+        limit = limits["int8" if job.precision in ("int8", "dynamic") else "float32"]
         reached = estimate_ratio([job.macs / (one / 1000.0) for one in times], limit)
         same = "-"
         if job.trained:
