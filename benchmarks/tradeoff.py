@@ -42,6 +42,7 @@ from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.engines import EngineName, open_engine
 from xrayedge.errors import DatasetError, RunError
 from xrayedge.files import write_atomically
+from xrayedge.machine import describe
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training import pruning
 from xrayedge.training.batches import model_inputs
@@ -70,6 +71,8 @@ BOOTSTRAP_ROUNDS = 1000
 UNTRAINED_PICTURES = 8  # are enough for the ranges of networks whose scores nobody reads
 _LEVEL = (2.5, 97.5)
 _LABEL: dict[str, Any] = {"fontsize": 8, "xytext": (4, 4), "textcoords": "offset points"}
+_TOP = 1.1  # of the axis of accuracy: room for names
+_UPRIGHT = {**_LABEL, "xytext": (0, 4), "rotation": 90, "ha": "center", "va": "bottom"}
 _SUFFIXES: dict[EngineName, str] = {"litert": "int8.tflite", "onnx": "int8.onnx"}
 _console = Console(stderr=True, highlight=False)
 
@@ -82,7 +85,8 @@ The first line is the teacher. `vgg16 / 8` is the teacher pruned by `xrayedge pr
 its multiply-accumulates; from `vgg16 / {half_side}` on with `--half-side`, which alone leaves a
 quarter of them, and all the weights. See `xrayedge/training/pruning.py`. MobileNetV2 and
 DenseNet121 learn from the same teacher's activation maps of the same varied views, at most {views}
-of each training picture, and are quantised as well. {peers}
+of each training picture, and are quantised as well.
+{peers}
 
 Training costs each network about as much: `vgg16 / 2` is meant to see each training picture
 {passes:g} times, at least once, and a network with fewer operations as many times more (column
@@ -92,8 +96,8 @@ Training costs each network about as much: `vgg16 / 2` is meant to see each trai
 All figures are of the int8 files, with 95 % intervals over patients; `lost` is the teacher's figure
 less the network's, by a paired bootstrap. Times are medians of {rounds} rounds in which all files
 took turns in one process, one thread each; ratios hold from machine to machine better than
-milliseconds do. Networks without accuracy were not trained, only timed. What each set of pictures
-can prove is in [the model card](model-card.md).
+milliseconds do. The machine: {machine}. Networks without accuracy were
+not trained, only timed. What each set of pictures can prove is in [the model card](model-card.md).
 
 ![latency against balanced accuracy](tradeoff.png)
 
@@ -517,6 +521,12 @@ def _lost(found: Accuracy, name: str) -> str:
     return "{:+.3f} ({:+.3f} to {:+.3f})".format(*found.lost[name]) if found.lost else ""
 
 
+def this_machine() -> str:
+    """The processor, and those of its instructions that engines use."""
+    machine = describe()
+    return f"{machine.cpu or machine.architecture} with {', '.join(machine.cpu_features)}"
+
+
 def beginnings(weights: dict[str, str]) -> str:
     """Sentences on what the peers began with."""
     sentences = [f"{name} began with {Path(one).name}." for name, one in weights.items()]
@@ -541,12 +551,13 @@ def draw(lines: Sequence[Line], parts: Sequence[str]) -> Canvas:
             found = line.parts[part].evaluation.figures["balanced_accuracy"]
             spread = [[found.value - found.low], [found.high - found.value]]
             axes.errorbar(milliseconds, found.value, spread, fmt="o", color=colour, capsize=3)
-            axes.annotate(line.student.name, (milliseconds, found.value), **_LABEL)
+            axes.annotate(line.student.name, (milliseconds, found.high), **_UPRIGHT)
     for part, axes in zip(parts, accuracies, strict=True):
         axes.set(xscale="log", xlabel="ms a picture, int8, LiteRT, one thread", title=part)
-        axes.set(ylabel="balanced accuracy, 95 % interval over patients")
+        axes.set(ylabel="balanced accuracy, 95 % interval over patients", ylim=(None, _TOP))
     speed.set(xscale="log", yscale="log", xlabel="multiply-accumulates, thousand millions")
     speed.set(ylabel="ms a picture, int8, LiteRT, one thread")
+    speed.margins(x=0.15)
     return canvas
 
 
@@ -613,6 +624,7 @@ def main() -> None:
         if arguments.also
         else "",
         peers=beginnings(arguments.peer_weights),
+        machine=this_machine(),
         costs=costs_table(lines),
     )
     for part, rows in parts.items():
