@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines have in common."""
+"""What the benchmarks' command lines and documents have in common."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+
+from xrayedge.machine import describe
 
 
 def column_value(text: str) -> tuple[str, str]:
@@ -33,3 +35,9 @@ def this_command() -> str:
     script, *words = sys.argv
     plain = [word if "=" in word else Path(word).name for word in words]
     return shlex.join(["python", f"benchmarks/{Path(script).name}", *plain])
+
+
+def this_machine() -> str:
+    """The processor, and those of its instructions that engines use."""
+    machine = describe()
+    return f"{machine.cpu or machine.architecture} with {', '.join(machine.cpu_features)}"

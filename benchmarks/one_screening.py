@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from commandline import add_where, this_command
+from commandline import add_where, this_command, this_machine
 from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 
@@ -42,7 +42,8 @@ _EQUALISE, _CLASSIFIER = "{}: resize and equalise", "{}: classifier, int8"
 _TEXT = """\
 # Where the time goes
 
-Written by `{command}`.
+Written by `{command}` on
+{machine}.
 
 One `screen` call on a decoded picture of {side} x {side} pixels, in {engine} with one thread:
 medians over {rounds} rounds in which all steps took turns. For {model} frontal check and
@@ -168,6 +169,7 @@ def main() -> None:
     shared = np.shares_memory(read(pixels).pixels, pixels)
     text = _TEXT.format(
         command=this_command(),
+        machine=this_machine(),
         side=SIDE,
         engine=preferred_engine(),
         rounds=ROUNDS,

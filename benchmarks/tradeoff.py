@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from commandline import add_where, this_command
+from commandline import add_where, this_command, this_machine
 from contenders import open_litert, open_onnx
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
@@ -42,7 +42,6 @@ from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.engines import EngineName, open_engine
 from xrayedge.errors import DatasetError, RunError
 from xrayedge.files import write_atomically
-from xrayedge.machine import describe
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training import pruning
 from xrayedge.training.batches import model_inputs
@@ -519,12 +518,6 @@ def _markdown(headings: list[str], rows: list[list[str]]) -> str:
 
 def _lost(found: Accuracy, name: str) -> str:
     return "{:+.3f} ({:+.3f} to {:+.3f})".format(*found.lost[name]) if found.lost else ""
-
-
-def this_machine() -> str:
-    """The processor, and those of its instructions that engines use."""
-    machine = describe()
-    return f"{machine.cpu or machine.architecture} with {', '.join(machine.cpu_features)}"
 
 
 def beginnings(weights: dict[str, str]) -> str:
