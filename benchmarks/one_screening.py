@@ -28,6 +28,7 @@ from xrayedge.classifier import Classifier
 from xrayedge.engines import preferred_engine
 from xrayedge.files import write_atomically
 from xrayedge.frontal import FrontalCheck
+from xrayedge.preprocessing import halved_for
 
 SIDE = 2000
 ROUNDS, RUNS = 9, 12
@@ -36,8 +37,10 @@ LARGE, QUALITY = 2048, 95
 #: What decoding at another scale may change a probability by.
 TOLERANCE = 0.01
 
-_FRONTAL_RESIZE, _FRONTAL_NETWORK = "frontal check: resize", "frontal check: network"
+_FRONTAL_NETWORK = "frontal check: network"
+_HALVE, _FRONTAL_RESIZE = "{}: halve for both networks", "{}: resize for the frontal check"
 _EQUALISE, _CLASSIFIER = "{}: resize and equalise", "{}: classifier, int8"
+_LINE = (_HALVE, _FRONTAL_RESIZE, _FRONTAL_NETWORK, _EQUALISE)
 
 _TEXT = """\
 # Where the time goes
@@ -48,8 +51,8 @@ Written by `{command}` on
 One `screen` call on a decoded picture of {side} x {side} pixels, in {engine} with one thread:
 medians over {rounds} rounds in which all steps took turns. For {model} frontal check and
 preprocessing together take {line:.2f} ms, its classifier {classifier:.2f} ms. The picture is not
-copied on its way: what `read` gives of a C-contiguous `uint8` array {shares}, both networks'
-inputs are made of it, and the classifier's, {size} x {size} bytes, goes to the engine as it is.
+copied on its way: what `read` gives of a C-contiguous `uint8` array {shares}, it is halved once
+for both networks' inputs, and the classifier's, {size} x {size} bytes, goes to the engine as it is.
 
 """
 _REDUCED = """
@@ -71,20 +74,25 @@ def steps(pixels: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
     frontal = FrontalCheck.open(bundles[0], engine, 1)
     frontal_inputs = frontal.classifier.preprocess(pixels)
     found: dict[str, Callable[[], object]] = {
-        _FRONTAL_RESIZE: lambda: frontal.classifier.preprocess(pixels),
         _FRONTAL_NETWORK: lambda: frontal.classifier.classify(frontal_inputs),
     }
     for bundle in bundles:
         settings = bundle.classifier.preprocessing
-        resized = Preprocessing(settings.size, settings.fit, "none")
-        found[f"{bundle.name}: resize"] = _preprocess(resized, pixels)
-        found[_EQUALISE.format(bundle.name)] = _preprocess(settings, pixels)
+        first = frontal.classifier.network.preprocessing
+        halved = halved_for(pixels, [first, settings])
+        found[_HALVE.format(bundle.name)] = _halve(pixels, [first, settings])
+        found[_FRONTAL_RESIZE.format(bundle.name)] = _preprocess(first, halved)
+        found[_EQUALISE.format(bundle.name)] = _preprocess(settings, halved)
         classifier = Classifier.open(bundle, bundle.classifier, "int8", engine, 1)
         inputs = classifier.preprocess(pixels)
         found[_CLASSIFIER.format(bundle.name)] = _classify(classifier, inputs)
         screener = Screener(bundle.name)
         found[f"`Screener('{bundle.name}').screen`"] = _screen(screener, pixels)
     return found
+
+
+def _halve(pixels: NDArray[np.uint8], preprocessings: list[Preprocessing]) -> Callable[[], object]:
+    return lambda: halved_for(pixels, preprocessings)
 
 
 def _preprocess(settings: Preprocessing, pixels: NDArray[np.uint8]) -> Callable[[], object]:
@@ -174,10 +182,7 @@ def main() -> None:
         engine=preferred_engine(),
         rounds=ROUNDS,
         model=model,
-        line=sum(
-            milliseconds[name]
-            for name in (_FRONTAL_RESIZE, _FRONTAL_NETWORK, _EQUALISE.format(model))
-        ),
+        line=sum(milliseconds[name.format(model)] for name in _LINE),
         classifier=milliseconds[_CLASSIFIER.format(model)],
         shares="is that array" if shared else "is a copy",
         size=ModelBundle.load(model).classifier.preprocessing.size,

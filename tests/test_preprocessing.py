@@ -4,6 +4,7 @@ import pytest
 
 from xrayedge import Preprocessing, Screener, read
 from xrayedge.classifier import Classifier
+from xrayedge.preprocessing import halved_for
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -108,3 +109,29 @@ def test_large_pictures_shrink_like_small_ones():
     expected = cv2.resize(large, (96, 96), interpolation=cv2.INTER_AREA)
     found = preprocessing.apply(large)[:, :, 0]
     assert np.abs(found.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "halvings"),
+    [
+        (2000, 2000, 2),
+        (2000, 1600, 1),
+        (2048, 2176, 2),
+        (2002, 2000, 1),
+        (2001, 1999, 0),
+        (500, 400, 0),
+    ],
+)
+def test_halving_once_for_all_changes_no_input_by_a_bit(height, width, halvings):
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width)).astype(np.uint8)
+    both = [Preprocessing(96, "pad", "none"), Preprocessing(112, "stretch", "clahe")]
+    halved = halved_for(pixels, both)
+    assert halved.shape == (height >> halvings, width >> halvings)
+    for one in both:
+        assert np.array_equal(one.apply(halved), one.apply(pixels))
+
+
+def test_nothing_is_halved_before_a_square_is_cut_out():
+    pixels = np.zeros((4000, 4002), np.uint8)
+    both = [Preprocessing(96, "pad", "none"), Preprocessing(112, "crop", "none")]
+    assert halved_for(pixels, both) is pixels

@@ -6,6 +6,7 @@ quantised files and screens with it; a bundle's manifest carries its settings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -74,13 +75,7 @@ class Preprocessing:
             )
         if self.fit == "crop":
             pixels = _central_square(pixels)
-        height, width = pixels.shape
-        if self.fit == "pad":
-            scale = self.size / max(height, width)
-            inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        else:
-            inner = (self.size, self.size)
-        square = self._equalise(_resize(pixels, inner))
+        square = self._equalise(_resize(pixels, self._inner(*pixels.shape)))
         if self.fit == "pad":
             square = _pad(square, self.size)
         return np.ascontiguousarray(square)[:, :, np.newaxis]
@@ -111,6 +106,18 @@ class Preprocessing:
             return _enlarge(values, side, side)[top : top + height, left : left + width]
         return _enlarge(values, height, width)
 
+    def _inner(self, height: int, width: int) -> tuple[int, int]:
+        """Width and height that a picture, cut already, is resized to."""
+        if self.fit != "pad":
+            return self.size, self.size
+        scale = self.size / max(height, width)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def _halves(self, height: int, width: int) -> bool:
+        """Whether `apply` halves such a picture first, and nothing else before."""
+        even = height % 2 == 0 and width % 2 == 0
+        return even and self.fit != "crop" and _is_large(self._inner(height, width), height, width)
+
     def _equalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.equalisation == "global":
             return np.asarray(cv2.equalizeHist(pixels), dtype=np.uint8)
@@ -133,6 +140,19 @@ class Preprocessing:
         return cls(**settings)
 
 
+def halved_for(
+    pixels: NDArray[np.uint8], preprocessings: Sequence[Preprocessing]
+) -> NDArray[np.uint8]:
+    """The picture halved as often as all of them would halve it first.
+
+    What each makes of it is to the bit what it makes of the picture, and a large picture is read
+    once for all of them. ``uint8 [H, W]`` both; `pixels` itself where there is nothing to halve.
+    """
+    while all(one._halves(*pixels.shape) for one in preprocessings):
+        pixels = _halved(pixels)
+    return pixels
+
+
 def _central_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = pixels.shape
     side = min(height, width)
@@ -145,16 +165,23 @@ def _resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 
     Large pictures are halved first, which OpenCV does many times faster than any other ratio.
     """
+    while _is_large(size, *pixels.shape):
+        pixels = _halved(pixels)
     height, width = pixels.shape
-    while width >= _HALVE_FROM * size[0] and height >= _HALVE_FROM * size[1]:
-        width, height = width // 2, height // 2
-        even = pixels[: 2 * height, : 2 * width]
-        pixels = np.asarray(
-            cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8
-        )
     shrinks = size[0] <= width and size[1] <= height
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), dtype=np.uint8)
+
+
+def _is_large(size: tuple[int, int], height: int, width: int) -> bool:
+    return width >= _HALVE_FROM * size[0] and height >= _HALVE_FROM * size[1]
+
+
+def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+    even = pixels[: 2 * height, : 2 * width]
+    halved = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(halved, dtype=np.uint8)
 
 
 def _enlarge(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ from .errors import EngineError, PictureError
 from .frontal import Correction, FrontalCheck, contradictions
 from .heatmap import overlay
 from .imaging import AcquisitionTags, Limits, Source, read
+from .preprocessing import halved_for
 from .scores import decide
 from .streams import in_order
 
@@ -327,7 +328,9 @@ class Screener:
             )
             return replace(result, reason="too-small", detail=detail)
         with clock.stage("frontal"):
-            score = frontal.score(pixels)
+            both = (frontal.classifier.network, classifier.network)
+            small = halved_for(pixels, [network.preprocessing for network in both])
+            score = frontal.score(small)
             passed = frontal.passes(score)
             found = None if passed else frontal.correction(pixels)
         result = replace(result, frontal_score=score)
@@ -347,10 +350,10 @@ class Screener:
                     detail=f"{result.source}: {_as_it_lies(correction)}; export it upright with "
                     "bones bright, or ask for auto-orient",
                 )
-            pixels = correction.apply(pixels)
+            pixels = small = correction.apply(pixels)
             result = replace(result, frontal_score=score, corrections=correction.names())
         with clock.stage("preprocess"):
-            inputs = classifier.preprocess(pixels)
+            inputs = classifier.preprocess(small)
         with clock.stage("classify"):
             probabilities, activation_map = classifier.classify(inputs)
         label, certain = decide(probabilities, self._point)
