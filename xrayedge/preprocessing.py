@@ -114,7 +114,10 @@ class Preprocessing:
         return max(1, round(width * scale)), max(1, round(height * scale))
 
     def _halves(self, height: int, width: int) -> bool:
-        """Whether `apply` halves such a picture first, and nothing else before."""
+        """Whether `apply` halves such a picture first, and would take the half for it.
+
+        The half of an odd side has another ratio, and a square may be cut out elsewhere.
+        """
         even = height % 2 == 0 and width % 2 == 0
         return even and self.fit != "crop" and _is_large(self._inner(height, width), height, width)
 
