@@ -72,13 +72,13 @@ def steps(pixels: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
     bundles = [ModelBundle.load(name) for name in shipped_bundles()]
     engine = preferred_engine()
     frontal = FrontalCheck.open(bundles[0], engine, 1)
+    first = frontal.classifier.network.preprocessing
     frontal_inputs = frontal.classifier.preprocess(pixels)
     found: dict[str, Callable[[], object]] = {
         _FRONTAL_NETWORK: lambda: frontal.classifier.classify(frontal_inputs),
     }
     for bundle in bundles:
         settings = bundle.classifier.preprocessing
-        first = frontal.classifier.network.preprocessing
         halved = halved_for(pixels, [first, settings])
         found[_HALVE.format(bundle.name)] = _halve(pixels, [first, settings])
         found[_FRONTAL_RESIZE.format(bundle.name)] = _preprocess(first, halved)

@@ -40,14 +40,14 @@ from xrayedge.converters import tflite as to_tflite
 
 from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.engines import EngineName, open_engine
-from xrayedge.errors import DatasetError, RunError
+from xrayedge.errors import RunError
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training import pruning
 from xrayedge.training.batches import model_inputs
 from xrayedge.training.calibration import fit_temperature
 from xrayedge.training.data import Dataset, Sample, load_dataset
-from xrayedge.training.evaluation import Evaluation, evaluate
+from xrayedge.training.evaluation import Evaluation, evaluate, rows_by
 from xrayedge.training.losses import Distillation, map_accuracy
 from xrayedge.training.network import ARCHITECTURES, activation_map_model
 from xrayedge.training.recipe import ROBUST
@@ -444,15 +444,7 @@ def accuracy(
 
 def parts_by(column: str | None, samples: Sequence[Sample]) -> dict[str, list[int]]:
     """The rows of each value of a column; all of them under an empty name without one."""
-    if column is None:
-        return {"": list(range(len(samples)))}
-    if any(column not in sample.columns for sample in samples):
-        raise DatasetError(f"the data have no column {column!r}")
-    values = [sample.columns[column] for sample in samples]
-    return {
-        value: [row for row, other in enumerate(values) if other == value]
-        for value in sorted(set(values))
-    }
+    return {"": list(range(len(samples)))} if column is None else rows_by(column, samples)
 
 
 def costs_table(lines: Sequence[Line]) -> str:

@@ -263,14 +263,21 @@ def evaluate_by(
     DatasetError
         The data have no such column.
     """
+    return {
+        value: evaluate([samples[row] for row in rows], classes, scores[rows])
+        for value, rows in rows_by(column, samples).items()
+    }
+
+
+def rows_by(column: str, samples: Sequence[Sample]) -> dict[str, list[int]]:
+    """Where the samples of each value of a manifest's column are; `DatasetError` without one."""
     if any(column not in sample.columns for sample in samples):
         raise DatasetError(f"the data have no column {column!r}")
     values = [sample.columns[column] for sample in samples]
-    parts = {}
-    for value in sorted(set(values)):
-        chosen = [index for index, other in enumerate(values) if other == value]
-        parts[value] = evaluate([samples[index] for index in chosen], classes, scores[chosen])
-    return parts
+    return {
+        value: [row for row, other in enumerate(values) if other == value]
+        for value in sorted(set(values))
+    }
 
 
 @dataclass(frozen=True)
