@@ -99,7 +99,7 @@ def prune(
         holds another run, or views of one, or the architecture has none for half the side.
     """
     parent = RunRecord.read(teacher)
-    if not parent.finished or parent.data["digest"] != dataset.digest():
+    if not parent.finished or not parent.goes_on_with(dataset):
         raise RunError(f"{teacher}: not a finished run on these data")
     if not 0.0 < fraction <= 1.0:
         raise RunError(f"the fraction to keep must be above 0 and at most 1, not {fraction}")
@@ -144,7 +144,7 @@ def prune(
         record = RunRecord(
             step_recipe,
             dataset.classes,
-            parent.data,
+            parent.data_of(dataset),
             versions(),
             parent.to_dict(),
             fraction=fraction,

@@ -51,6 +51,9 @@ class RunRecord:
         Of Python, xrayedge, Keras, its backend and NumPy.
     start
         The record of the run whose model training began with, if there was one.
+    bundle
+        Name, version and float file's sha256 of the bundle that the run was made of: it then
+        knows what data taught it, but any data of its classes serve to go on with.
     averaged
         The records of the runs whose weights were averaged, where no training made the model.
     fraction
@@ -72,6 +75,7 @@ class RunRecord:
     data: dict[str, Any]
     versions: dict[str, str]
     start: dict[str, Any] | None = None
+    bundle: dict[str, str] | None = None
     averaged: tuple[dict[str, Any], ...] = ()
     fraction: float | None = None
     views: int | None = None
@@ -90,16 +94,43 @@ class RunRecord:
             return len(losses) - 1
         return losses.index(min(loss for loss in losses if loss is not None))
 
+    def goes_on_with(self, dataset: Dataset) -> bool:
+        """Whether these are the data that trained the model, or it came without them."""
+        return self.bundle is not None or dataset.digest() == self.data["digest"]
+
+    def data_of(self, dataset: Dataset) -> dict[str, Any]:
+        """How a run that goes on with this one records its data."""
+        if self.bundle is None:
+            return self.data
+        return {
+            "name": "",
+            "where": [],
+            "seed": self.recipe.seed,
+            "with_val": True,
+            "digest": dataset.digest(),
+            "pictures": dataset.summary(),
+        }
+
     def load_data(self, data: Path) -> Dataset:
         """The data set that the run was trained on, with the same splits.
+
+        For a run that was made of a bundle, any data of its classes.
 
         Raises
         ------
         RunError
-            ``data`` hold other pictures than those.
+            ``data`` hold other pictures than those, or other classes than the bundle's.
         DatasetError
             See `load_dataset`.
         """
+        if self.bundle is not None:
+            dataset = load_dataset(data, seed=self.recipe.seed, turned_of=self.recipe.turned_label)
+            if dataset.classes != self.classes:
+                raise RunError(
+                    f"{data}: holds the classes {', '.join(dataset.classes)}; "
+                    f"{self.bundle['name']} knows {', '.join(self.classes)}"
+                )
+            return dataset
         where = [pair.split("=", 1) for pair in self.data.get("where", ())]
         dataset = load_dataset(
             data,
@@ -108,7 +139,7 @@ class RunRecord:
             with_val=self.data.get("with_val", self.recipe.keep == "best"),
             turned_of=self.recipe.turned_label,
         )
-        if dataset.digest() != self.data["digest"]:
+        if not self.goes_on_with(dataset):
             raise RunError(f"{data}: other data than those that the run was trained on")
         return dataset
 

@@ -1,0 +1,146 @@
+"""A shipped bundle as the start of a run."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from xrayedge import ModelBundle
+from xrayedge.bundle import MANIFEST
+from xrayedge.engines import open_engine
+from xrayedge.errors import BundleError, RunError
+from xrayedge.golden import phantom
+from xrayedge.training.bundles import finished_run, read_convolutions, run_from_bundle
+from xrayedge.training.network import activation_map_model
+from xrayedge.training.run import MODEL, RunRecord
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return ModelBundle.load("vgg16-edge")
+
+
+@pytest.fixture(scope="module")
+def run(bundle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "edge"
+    run_from_bundle(bundle, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return keras.saving.load_model(run / MODEL, compile=False)
+
+
+def test_the_run_is_the_bundle_s(bundle, run):
+    record = RunRecord.read(run)
+    assert record.finished
+    assert record.classes == bundle.classifier.classes
+    assert record.temperature == bundle.classifier.temperature
+    assert record.recipe.preprocessing == bundle.classifier.preprocessing
+    assert record.bundle["name"] == "vgg16-edge"
+    assert record.bundle["version"] == bundle.version
+
+
+def test_its_maps_are_those_of_the_float_file(bundle, model):
+    variant = bundle.classifier.variant("tflite", "float32")
+    engine = open_engine("litert", bundle.read(variant), threads=1)
+    inputs = np.stack([bundle.classifier.preprocessing.apply(phantom(number)) for number in (0, 2)])
+    expected = np.concatenate([engine.run(one[np.newaxis]) for one in inputs])
+    found = activation_map_model(model).predict_on_batch(inputs)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_its_weights_are_those_of_the_file_to_the_bit(bundle, model):
+    wanted = read_convolutions(bundle.read(bundle.classifier.variant("tflite", "float32")))
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    for layer, arrays in zip(layers, wanted, strict=True):
+        for found, expected in zip(layer.get_weights(), arrays, strict=True):
+            assert np.array_equal(found, expected)
+
+
+def test_a_float16_file_gives_them_in_half_precision(bundle):
+    exact, halved = (
+        read_convolutions(bundle.read(bundle.classifier.variant("tflite", precision)))
+        for precision in ("float32", "float16")
+    )
+    for one, other in zip(exact, halved, strict=True):
+        for wide, narrow in zip(one, other, strict=True):
+            assert np.array_equal(wide.astype(np.float16).astype(np.float32), narrow)
+
+
+def test_an_int8_file_is_refused(bundle):
+    with pytest.raises(RunError, match="not float32 or float16"):
+        read_convolutions(bundle.read(bundle.classifier.variant("tflite", "int8")))
+
+
+def test_a_name_a_folder_and_a_run_are_all_starts(bundle, run):
+    for start in ("vgg16-edge", bundle.folder):
+        with finished_run(start) as folder:
+            assert RunRecord.read(folder).bundle["name"] == "vgg16-edge"
+        assert not folder.exists()
+    with finished_run(run) as folder:
+        assert folder == run
+    assert run.exists()
+    with pytest.raises(BundleError, match="no model 'vgg17'"), finished_run("vgg17"):
+        pass
+
+
+def test_a_folder_that_holds_a_run_is_kept(bundle, run):
+    before = (run / MODEL).read_bytes()
+    with pytest.raises(RunError, match="holds a run"):
+        run_from_bundle(bundle, run)
+    assert (run / MODEL).read_bytes() == before
+
+
+@pytest.fixture
+def copied(bundle, tmp_path):
+    """Writes a copy of the bundle whose manifest is changed by a function."""
+
+    def copy(change):
+        folder = tmp_path / "copy"
+        shutil.copytree(bundle.folder, folder)
+        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        change(values, folder)
+        (folder / MANIFEST).write_text(json.dumps(values), encoding="utf-8")
+        return folder
+
+    return copy
+
+
+def test_a_bundle_without_recipe_is_named(copied, tmp_path):
+    folder = copied(lambda values, _: values["provenance"]["classifier"].pop("recipe"))
+    with pytest.raises(RunError, match="names no recipe"):
+        run_from_bundle(folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_another_network_is_named(copied, tmp_path):
+    def narrower(values, _):
+        values["provenance"]["classifier"]["recipe"]["widths"][0][0] = 8
+
+    with pytest.raises(RunError, match="not the network of the recipe"):
+        run_from_bundle(copied(narrower), tmp_path / "run")
+
+
+def test_other_scores_than_the_manifest_s_are_named(copied, tmp_path):
+    def another_file(values, folder):
+        for variant in values["classifier"]["variants"]:
+            if variant["file"] == "classifier-float32.tflite":
+                path = folder / variant["file"]
+                content = bytearray(path.read_bytes())
+                largest = max(
+                    (arrays[0] for arrays in read_convolutions(bytes(content))), key=np.size
+                )
+                stored = largest.transpose(3, 0, 1, 2).tobytes()
+                start = bytes(content).index(stored)
+                content[start : start + len(stored)] = bytes(len(stored))
+                path.write_bytes(content)
+                variant["sha256"] = hashlib.sha256(content).hexdigest()
+
+    with pytest.raises(RunError, match="scores differ"):
+        run_from_bundle(copied(another_file), tmp_path / "run")
