@@ -25,14 +25,14 @@ from reproduction import table
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
+from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
+from xrayedge.evaluation import Evaluation, ScoringModel, evaluate
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.augmentation import Augmentation
-from xrayedge.training.batches import model_inputs
-from xrayedge.training.data import Dataset, Sample, load_dataset
-from xrayedge.training.evaluation import Evaluation, ScoringModel, evaluate, predict
 from xrayedge.training.recipe import RECIPES, ROBUST, Phase, Recipe
 from xrayedge.training.run import MODEL, RunRecord
+from xrayedge.training.scoring import predict
 from xrayedge.training.train import train
 
 HEALTHY, COVID = "healthy", "covid"

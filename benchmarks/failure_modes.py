@@ -21,8 +21,8 @@ from pydicom.data import get_testdata_file
 
 from xrayedge import Screener, read
 from xrayedge.bundle import DEFAULT_MODEL
+from xrayedge.evaluation.report import png
 from xrayedge.files import write_atomically
-from xrayedge.training.report import png
 
 Grey = NDArray[np.uint8]
 _LONG_SIDE = 1024

@@ -20,9 +20,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from xrayedge.training.batches import model_inputs
-from xrayedge.training.data import Dataset, Sample
-from xrayedge.training.evaluation import Evaluation, evaluate
+from xrayedge.data import Dataset, Sample, model_inputs
+from xrayedge.evaluation import Evaluation, evaluate
 from xrayedge.training.network import load_imagenet
 from xrayedge.training.recipe import Recipe
 from xrayedge.training.train import build_network

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from xrayedge.data import load_dataset
+from xrayedge.evaluation import ScoringModel, check_labels
 from xrayedge.heatmap import evidence
-from xrayedge.training.data import load_dataset
-from xrayedge.training.evaluation import ScoringModel, check_labels
 from xrayedge.training.run import RECORD
+from xrayedge.training.scoring import scoring_model
 
 Map = NDArray[np.float32]
 
@@ -75,7 +76,7 @@ def interval(values: NDArray[np.float64], patients: NDArray[np.int_]) -> tuple[f
 
 def _open(model: str) -> ScoringModel:
     if (Path(model) / RECORD).is_file():
-        return ScoringModel.from_run(Path(model))
+        return scoring_model(Path(model))
     return ScoringModel.from_bundle(model, "int8", None, frontal=False)
 
 

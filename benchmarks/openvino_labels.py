@@ -15,10 +15,9 @@ import openvino
 from commandline import add_where
 
 from xrayedge import ModelBundle
+from xrayedge.data import load_dataset, model_inputs
 from xrayedge.engines import open_engine
 from xrayedge.scores import probabilities
-from xrayedge.training.batches import model_inputs
-from xrayedge.training.data import load_dataset
 
 
 def main() -> None:

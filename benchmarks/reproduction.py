@@ -24,14 +24,14 @@ import numpy as np
 from frozen_features import Reading, readings
 from rich.console import Console
 
+from xrayedge.data import Dataset, Sample, load_dataset, model_inputs, read_sample
+from xrayedge.evaluation import Evaluation, evaluate, evaluate_by
+from xrayedge.evaluation.report import confusion_figure, png, roc_figure
 from xrayedge.files import write_atomically
-from xrayedge.training.batches import model_inputs, read_sample
-from xrayedge.training.data import Dataset, Sample, load_dataset
-from xrayedge.training.evaluation import Evaluation, evaluate, evaluate_by, predict
 from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.recipe import RECIPES, Recipe
-from xrayedge.training.report import confusion_figure, png, roc_figure
 from xrayedge.training.run import MODEL, RunRecord
+from xrayedge.training.scoring import predict
 from xrayedge.training.train import train
 
 SEEDS = (0, 1, 2)

@@ -27,10 +27,9 @@ from onnxruntime.quantization import QuantType
 from xrayedge.converters import calibration, equalisation, onnx, parity, ranges, rounding
 from xrayedge.converters.convert import TrainedRun
 
+from xrayedge.data import load_dataset, model_inputs
 from xrayedge.machine import describe
 from xrayedge.scores import probabilities
-from xrayedge.training.batches import model_inputs
-from xrayedge.training.data import load_dataset
 from xrayedge.training.run import MODEL
 
 EMULATOR = ("qemu-x86_64", "-cpu", "Haswell")

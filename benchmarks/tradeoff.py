@@ -39,19 +39,18 @@ from xrayedge.converters import onnx as to_onnx
 from xrayedge.converters import tflite as to_tflite
 
 from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
+from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
 from xrayedge.engines import EngineName, open_engine
 from xrayedge.errors import RunError
+from xrayedge.evaluation import Evaluation, evaluate, rows_by
+from xrayedge.evaluation.report import png
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training import pruning
-from xrayedge.training.batches import model_inputs
 from xrayedge.training.calibration import fit_temperature
-from xrayedge.training.data import Dataset, Sample, load_dataset
-from xrayedge.training.evaluation import Evaluation, evaluate, rows_by
 from xrayedge.training.losses import Distillation, map_accuracy
 from xrayedge.training.network import ARCHITECTURES, activation_map_model
 from xrayedge.training.recipe import ROBUST
-from xrayedge.training.report import png
 from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.train import build_network, schedule
 

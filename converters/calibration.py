@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xrayedge.data import Sample, model_inputs
 from xrayedge.errors import ConversionError
 from xrayedge.preprocessing import Preprocessing
-from xrayedge.training.batches import model_inputs
-from xrayedge.training.data import Sample
 
 
 @dataclass(frozen=True, eq=False)

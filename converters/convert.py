@@ -28,14 +28,13 @@ from xrayedge.bundle import (
     Precision,
     Variant,
 )
+from xrayedge.data import Dataset, Sample, model_inputs
 from xrayedge.engines import ENGINES, EngineName, open_engine
 from xrayedge.errors import ConversionError, RunError
+from xrayedge.evaluation import check_labels
 from xrayedge.files import write_atomically
 from xrayedge.machine import memory_mb
-from xrayedge.training.batches import model_inputs
 from xrayedge.training.calibration import fit_bounded_weight, fit_weight
-from xrayedge.training.data import Dataset, Sample
-from xrayedge.training.evaluation import check_labels
 from xrayedge.training.run import MODEL, RunRecord
 
 from . import calibration, equalisation, layers, onnx, parity, ranges, rounding, tflite

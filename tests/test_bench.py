@@ -340,7 +340,7 @@ def test_a_ratio_of_the_same_rounds_is_free_of_what_slows_both():
 
 
 def test_bench_needs_neither_keras_nor_tensorflow(small, labelled):
-    code = "import sys, xrayedge.bench.accuracy, xrayedge.training.evaluation; print(*sys.modules)"
+    code = "import sys, xrayedge.bench.accuracy, xrayedge.evaluation; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

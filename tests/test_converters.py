@@ -20,11 +20,11 @@ from xrayedge.converters.convert import VARIANTS, TrainedRun, convert, variants_
 
 from xrayedge import ModelBundle, golden
 from xrayedge.bundle import MANIFEST
+from xrayedge.data import Sample, load_dataset
 from xrayedge.engines import open_engine
 from xrayedge.errors import ConversionError, RunError
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.scores import probabilities
-from xrayedge.training.data import Sample, load_dataset
 from xrayedge.training.recipe import RECIPES, Phase
 from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.train import train

@@ -3,9 +3,9 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from xrayedge.data import Sample
 from xrayedge.errors import DatasetError
-from xrayedge.training.data import Sample
-from xrayedge.training.evaluation import check_labels, evaluate, evaluate_gate
+from xrayedge.evaluation import check_labels, evaluate, evaluate_gate
 
 CLASSES = ("covid", "healthy", "pneumonia")
 

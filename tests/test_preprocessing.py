@@ -4,6 +4,7 @@ import pytest
 
 from xrayedge import Preprocessing, Screener, read
 from xrayedge.classifier import Classifier
+from xrayedge.data import Sample, model_inputs
 from xrayedge.preprocessing import halved_for
 
 
@@ -75,8 +76,7 @@ def test_anything_but_grey_bytes_is_refused(pixels):
 
 def test_the_runtime_applies_what_trained_the_model(chest, monkeypatch):
     """Byte for byte: what the engine is handed equals what the recorded recipe trained on."""
-    batches = pytest.importorskip("xrayedge.training.batches")
-    from xrayedge.training.data import Sample
+    pytest.importorskip("keras")
     from xrayedge.training.recipe import Recipe
 
     handed = []
@@ -91,9 +91,7 @@ def test_the_runtime_applies_what_trained_the_model(chest, monkeypatch):
     assert screener.screen(chest).status == "screened"
     for part, inputs in zip(("frontal", "classifier"), handed, strict=True):
         recipe = Recipe.from_dict(screener.bundle.provenance[part]["recipe"])
-        trained_on = batches.model_inputs(
-            [Sample(chest, "unknown", "train", "one")], recipe.preprocessing
-        )
+        trained_on = model_inputs([Sample(chest, "unknown", "train", "one")], recipe.preprocessing)
         assert np.array_equal(inputs, trained_on)
     assert np.array_equal(
         handed[1][0], screener.bundle.classifier.preprocessing.apply(read(chest).pixels)

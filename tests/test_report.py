@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
+from xrayedge.data import Sample
+from xrayedge.evaluation import calibration_bins, evaluate, evaluate_by
+from xrayedge.evaluation.report import Judged, write_report
 from xrayedge.preprocessing import Preprocessing
-from xrayedge.training.data import Sample
-from xrayedge.training.evaluation import calibration_bins, evaluate, evaluate_by
-from xrayedge.training.report import Judged, write_report
 
 CLASSES = ("covid", "healthy", "pneumonia")
 

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("sklearn")
 
 from xrayedge import ModelBundle, shipped_bundles
-from xrayedge.training.data import load_dataset
-from xrayedge.training.evaluation import ScoringModel, evaluate, evaluate_gate
+from xrayedge.data import load_dataset
+from xrayedge.evaluation import ScoringModel, evaluate, evaluate_gate
 
 pytestmark = pytest.mark.data
 

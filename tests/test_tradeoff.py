@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from tradeoff import beginnings, paired_loss, parts_by, spread
 
+from xrayedge.data import Sample
 from xrayedge.errors import DatasetError
-from xrayedge.training.data import Sample
 
 CLASSES = ("ill", "well")
 

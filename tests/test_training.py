@@ -10,6 +10,7 @@ import pytest
 keras = pytest.importorskip("keras")
 pytest.importorskip("sklearn")
 
+from xrayedge.data import Sample, load_dataset
 from xrayedge.errors import DatasetError, RunError
 from xrayedge.training import network
 from xrayedge.training.augmentation import Augmentation
@@ -21,7 +22,6 @@ from xrayedge.training.calibration import (
     fit_threshold,
     fit_weight,
 )
-from xrayedge.training.data import Sample, load_dataset
 from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.losses import SourceAwareCrossentropy, targets
 from xrayedge.training.network import activation_map_model

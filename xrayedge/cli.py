@@ -33,7 +33,7 @@ from .screening import Screener, Screening
 if TYPE_CHECKING:
     from .bench.tables import TextTable
     from .doctor import Diagnosis
-    from .training.evaluation import Evaluation, GateEvaluation
+    from .evaluation import Evaluation, GateEvaluation
     from .training.run import Epoch
 
 _NOT_ALL_SCREENED = 1
@@ -511,7 +511,7 @@ def train(
 ) -> None:
     """Train a model on DATA, a folder per class or a manifest CSV. Goes on where it stopped."""
     _quiet_tensorflow()
-    from .training.data import load_dataset
+    from .data import load_dataset
     from .training.recipe import RECIPES
     from .training.run import RunRecord
 
@@ -711,14 +711,16 @@ def evaluate(
     import numpy as np
     from rich.progress import track
 
-    from .training import evaluation
-    from .training.data import load_dataset
+    from . import evaluation
+    from .data import load_dataset
     from .training.run import RECORD
 
     if (Path(model) / RECORD).is_file():
         if operating_point is not None:
             raise click.UsageError("--operating-point is for bundles; a run has none")
-        scoring = evaluation.ScoringModel.from_run(Path(model))
+        from .training.scoring import scoring_model
+
+        scoring = scoring_model(Path(model))
     else:
         scoring = evaluation.ScoringModel.from_bundle(
             model, precision, engine, frontal=frontal, operating_point=operating_point
@@ -744,7 +746,7 @@ def evaluate(
         column: evaluation.evaluate_by(column, samples, scoring.classes, scores) for column in by
     }
     if out is not None:
-        from .training.report import Judged, write_report
+        from .evaluation.report import Judged, write_report
 
         maps = np.stack([found for _, found in judgements])
         judged = Judged(samples, scoring.classes, scoring.preprocessing, scores, maps)
@@ -854,7 +856,7 @@ def convert(
     _quiet_tensorflow()
     from .converters.convert import TrainedRun, variants_of
     from .converters.convert import convert as run_conversion
-    from .training.data import load_dataset
+    from .data import load_dataset
 
     variants = variants_of(formats, precisions)
     parity_samples = (

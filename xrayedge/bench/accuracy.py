@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import ModelBundle
+from ..data import Sample, load_dataset
 from ..errors import BenchmarkError
 from ..imaging import read
 from ..preprocessing import Preprocessing
-from ..training.data import Sample, load_dataset
 from .cases import Case
 from .processes import run_job
 from .statistics import Interval
@@ -24,7 +24,7 @@ _LEVEL = (2.5, 97.5)
 
 
 def load_samples(data: Path, where: Sequence[tuple[str, str]]) -> tuple[Sample, ...]:
-    """The labelled pictures of a folder or manifest; see `training.data.load_dataset`.
+    """The labelled pictures of a folder or manifest; see `data.load_dataset`.
 
     Raises
     ------
@@ -61,7 +61,7 @@ class LabelledInputs:
     def __init__(
         self, samples: Sequence[Sample], bundles: Sequence[ModelBundle], folder: Path
     ) -> None:
-        from ..training.evaluation import check_labels
+        from ..evaluation import check_labels
 
         self.samples = samples
         for bundle in bundles:
@@ -105,7 +105,7 @@ def accuracy_figures(
     samples: Sequence[Sample], classes: Sequence[str], scores: NDArray[np.float64]
 ) -> AccuracyFigures:
     """Compare scores with labels."""
-    from ..training.evaluation import point_figures
+    from ..evaluation import point_figures
 
     labels = np.array([classes.index(sample.label) for sample in samples])
     figures = point_figures(labels, scores, classes)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from .. import machine
 from ..bundle import ModelBundle
+from ..data import Sample
 from ..errors import BenchmarkError
-from ..training.data import Sample
 from .accuracy import LabelledInputs, accuracy_figures, agreement
 from .cases import Case, float32_case
 from .processes import run_job

@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..data import Dataset, model_inputs
 from ..errors import RunError
-from .batches import model_inputs, source_targets
-from .data import Dataset
+from .batches import source_targets
 from .run import MODEL, RECORD, RunRecord
 from .train import finish, save, versions
 

@@ -11,28 +11,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..imaging import read
-from ..preprocessing import Preprocessing
-from .artificial import draw
+from ..data import INVERTED_LABEL, TURNED_LABEL, Sample, read_sample
 from .augmentation import Augmentation
-from .data import INVERTED_LABEL, TURNED_LABEL, Sample
 from .losses import targets
 from .recipe import Recipe
 
 _DRAW, _AUGMENT = 1, 2  # separate streams of random numbers
-
-
-def read_sample(sample: Sample) -> NDArray[np.uint8]:
-    """The sample's grey pixels, turned and inverted as it asks."""
-    pixels = draw(*sample.drawn) if sample.drawn else read(sample.path).pixels
-    if sample.inverted:
-        pixels = 255 - pixels
-    return np.ascontiguousarray(np.rot90(pixels, sample.quarter_turns))
-
-
-def model_inputs(samples: Sequence[Sample], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Every sample as the device would see it: ``uint8 [N, size, size, 1]``."""
-    return np.stack([preprocessing.apply(read_sample(sample)) for sample in samples])
 
 
 def sampling_weights(samples: Sequence[Sample], source_balance: float) -> NDArray[np.float64]:

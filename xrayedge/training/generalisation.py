@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..data import Dataset, Sample, model_inputs
 from ..errors import DatasetError
-from .batches import model_inputs
-from .data import Dataset, Sample
-from .evaluation import Evaluation, evaluate, predict
+from ..evaluation import Evaluation, evaluate
 from .recipe import Recipe
 from .run import MODEL, RunRecord
+from .scoring import predict
 from .train import Progress, train
 
 

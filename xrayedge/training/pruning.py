@@ -20,11 +20,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Dataset, model_inputs
 from ..errors import RunError
 from ..files import write_atomically
 from ..preprocessing import Preprocessing
-from .batches import TrainingBatches, model_inputs, source_targets
-from .data import Dataset
+from .batches import TrainingBatches, source_targets
 from .losses import Distillation, map_accuracy
 from .network import ARCHITECTURES, MAP_LAYER, activation_map_model, patches
 from .recipe import ROBUST, Phase, Recipe

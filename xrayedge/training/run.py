@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data import Dataset, load_dataset
 from ..errors import RunError
 from ..files import write_atomically
-from .data import Dataset, load_dataset
 from .recipe import Recipe
 
 RECORD = "run.json"

@@ -15,11 +15,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Dataset, model_inputs
 from ..errors import RunError
 from ..scores import softmax
-from .batches import TrainingBatches, model_inputs, source_targets
+from .batches import TrainingBatches, source_targets
 from .calibration import fit_temperature, fit_threshold
-from .data import Dataset
 from .losses import SourceAwareCrossentropy, accuracy
 from .network import ARCHITECTURES, build, load_imagenet, split
 from .recipe import Phase, Recipe

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,17 +16,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from ..bundle import ModelBundle, Precision
-from ..classifier import Classifier
-from ..engines import EngineName, preferred_engine
+from ..data import Sample
 from ..errors import DatasetError
-from ..preprocessing import Preprocessing
-from ..scores import probabilities, softmax
-from .data import Sample
-from .run import MODEL, RunRecord
-
-#: Probabilities and activation map of one picture.
-Judgement = tuple[NDArray[np.float64], NDArray[np.float32]]
 
 BOOTSTRAP_ROUNDS = 1000
 CALIBRATION_BINS = 10
@@ -103,103 +92,6 @@ class GateEvaluation:
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as plain JSON values."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class ScoringModel:
-    """A trained model of either side of the line, ready to score samples.
-
-    Parameters
-    ----------
-    classes
-        In the order of the scores.
-    preprocessing
-        What makes its input.
-    judge
-        From an input ``uint8 [1, size, size, 1]`` to probabilities ``float64 [classes]`` and the
-        activation map ``float32 [h, w, classes]``.
-    gate
-        A frontal check's label that may pass, and the least score that does.
-    """
-
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    judge: Callable[[NDArray[np.uint8]], Judgement]
-    gate: tuple[str, float] | None = None
-
-    @classmethod
-    def from_run(cls, folder: Path) -> ScoringModel:
-        """The Keras model of a run folder."""
-        import keras
-
-        from .network import activation_map_model
-
-        record = RunRecord.read(folder)
-        model = activation_map_model(keras.saving.load_model(folder / MODEL, compile=False))
-
-        def judge(inputs: NDArray[np.uint8]) -> Judgement:
-            found = np.asarray(model.predict_on_batch(inputs))[0]
-            return probabilities(found, record.temperature), found
-
-        label, threshold = record.recipe.turned_label, record.threshold
-        gate = (label, threshold) if label is not None and threshold is not None else None
-        return cls(record.classes, record.recipe.preprocessing, judge, gate)
-
-    @classmethod
-    def from_bundle(
-        cls,
-        folder: str | Path,
-        precision: Precision,
-        engine: EngineName | None,
-        *,
-        frontal: bool,
-        operating_point: str | None = None,
-    ) -> ScoringModel:
-        """A bundle's classifier or frontal check, in the engine that a device would use.
-
-        With an operating point the scores are the probabilities after its weights, so that the
-        largest is the label that a device gives there.
-        """
-        bundle = ModelBundle.load(folder)
-        network = bundle.frontal.network if frontal else bundle.classifier
-        threads = os.cpu_count() or 1
-        classifier = Classifier.open(
-            bundle, network, precision, engine or preferred_engine(), threads
-        )
-
-        weights = np.ones(len(network.classes))
-        if operating_point is not None:
-            chosen = network.operating_point(operating_point).weights
-            weights = np.array([chosen[name] for name in network.classes])
-
-        def judge(inputs: NDArray[np.uint8]) -> Judgement:
-            scores, found = classifier.classify(inputs)
-            weighted = np.asarray(list(scores.values())) * weights
-            return weighted / weighted.sum(), found
-
-        gate = (bundle.frontal.label, bundle.frontal.threshold) if frontal else None
-        return cls(network.classes, network.preprocessing, judge, gate)
-
-    def inputs(self, sample: Sample) -> NDArray[np.uint8]:
-        """The sample as the model reads it, ``uint8 [1, size, size, 1]``."""
-        from .batches import read_sample  # imports Keras, which figures alone don't need
-
-        return self.preprocessing.apply(read_sample(sample))[np.newaxis]
-
-    def score(self, sample: Sample) -> NDArray[np.float64]:
-        """Probabilities, ``float64 [classes]``."""
-        return self.judge(self.inputs(sample))[0]
-
-
-def predict(
-    model: Path, inputs: NDArray[np.uint8], temperature: float, batch_size: int = 32
-) -> NDArray[np.float64]:
-    """Probabilities ``float64 [N, classes]`` of a Keras model for ``uint8 [N, size, size, 1]``."""
-    import keras
-
-    network = keras.saving.load_model(model, compile=False)
-    logits = np.asarray(network.predict(inputs, batch_size=batch_size, verbose=0))
-    return softmax(logits / temperature)
 
 
 def check_labels(samples: Sequence[Sample], classes: Sequence[str]) -> None:

@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from xrayedge import data
 from xrayedge.errors import DatasetError
-
-data = pytest.importorskip("xrayedge.training.data")
 
 
 def picture(path):
@@ -111,11 +110,10 @@ def test_inverted_copies_and_drawn_pictures_join_them(tmp_path):
     drawn = [sample for sample in dataset.samples if sample.label == "artificial"]
     assert {sample.split for sample in drawn} == {"train", "val", "test"}
     assert len({sample.drawn for sample in drawn}) == len(drawn)  # no seed on two sides
-    batches = pytest.importorskip("xrayedge.training.batches")
     original = next(s for s in dataset.samples if s.path == inverted[0].path)
-    expected = np.rot90(255 - batches.read_sample(original), inverted[0].quarter_turns)
-    assert np.array_equal(batches.read_sample(inverted[0]), expected)
-    assert np.array_equal(batches.read_sample(drawn[0]), batches.read_sample(drawn[0]))
+    expected = np.rot90(255 - data.read_sample(original), inverted[0].quarter_turns)
+    assert np.array_equal(data.read_sample(inverted[0]), expected)
+    assert np.array_equal(data.read_sample(drawn[0]), data.read_sample(drawn[0]))
 
 
 @pytest.mark.parametrize(

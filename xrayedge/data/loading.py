@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,84 +12,11 @@ import numpy as np
 from ..errors import DatasetError
 from ..imaging import PICTURE_SUFFIXES
 from .artificial import KINDS
+from .samples import ARTIFICIAL_LABEL, INVERTED_LABEL, SPLITS, TURNED_LABEL, Dataset, Sample
 
-SPLITS = ("train", "val", "test")
-TURNED_LABEL = "turned"
-INVERTED_LABEL = "inverted"
-ARTIFICIAL_LABEL = "artificial"
 #: Drawn pictures of each kind of `artificial.KINDS`, per split.
 _ARTIFICIAL = {"train": 40, "val": 10, "test": 10}
 _FOLDS = 6  # one fold of six, about 17 %, becomes a missing `val`, and another a missing `test`
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled picture.
-
-    Parameters
-    ----------
-    path
-        The picture's file.
-    label
-        Its class.
-    split
-        ``train``, ``val`` or ``test``.
-    group
-        Who it belongs to: pictures of one patient share a group and never part.
-    source
-        The hospital or collection it came from; empty where the data don't say.
-    row
-        Its line in the manifest; ``None`` in a folder.
-    quarter_turns
-        Counter-clockwise turns of 90 degrees to apply after reading.
-    inverted
-        Whether grey values are to be inverted after reading.
-    drawn
-        Kind and seed of a picture that has no file: see `artificial.draw`.
-    columns
-        The manifest's row, to evaluate groups of pictures apart; empty for a folder.
-    """
-
-    path: Path
-    label: str
-    split: str
-    group: str
-    source: str = ""
-    row: int | None = None
-    quarter_turns: int = 0
-    inverted: bool = False
-    drawn: tuple[str, int] | None = None
-    columns: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Samples and the class names, sorted, that index a model's scores."""
-
-    samples: tuple[Sample, ...]
-    classes: tuple[str, ...]
-
-    def split(self, name: str) -> tuple[Sample, ...]:
-        """The samples of one split, in the data's own order."""
-        return tuple(sample for sample in self.samples if sample.split == name)
-
-    def digest(self) -> str:
-        """sha256 over every sample's bytes, label, split and group: names this very data set."""
-        total = hashlib.sha256()
-        for sample in self.samples:
-            content = sample.drawn or hashlib.sha256(sample.path.read_bytes()).hexdigest()
-            row = [content, sample.label, sample.split, sample.group, sample.quarter_turns]
-            row += [sample.inverted] if sample.inverted else []
-            total.update(json.dumps(row).encode())
-        return total.hexdigest()
-
-    def summary(self) -> dict[str, dict[str, int]]:
-        """Pictures per split and class."""
-        counts = {
-            split: Counter(sample.label for sample in self.samples if sample.split == split)
-            for split in SPLITS
-        }
-        return {split: dict(sorted(count.items())) for split, count in counts.items() if count}
 
 
 def load_dataset(

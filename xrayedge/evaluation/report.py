@@ -20,12 +20,11 @@ from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
 
+from ..data import Sample, read_sample
 from ..files import write_atomically
 from ..heatmap import evidence
 from ..preprocessing import Preprocessing
-from .batches import read_sample
-from .data import Sample
-from .evaluation import Evaluation, calibration_bins
+from .metrics import Evaluation, calibration_bins
 
 _RIGHT_PER_CLASS, _MOST_WRONG, _COLUMNS = 2, 6, 6
 _RIGHT_COLOUR, _WRONG_COLOUR = "#1a7f37", "#c0392b"

@@ -1,0 +1,24 @@
+"""Labelled pictures: manifests, folders, splits by patient. Needs no Keras."""
+
+from .loading import load_dataset
+from .reading import model_inputs, read_sample
+from .samples import (
+    ARTIFICIAL_LABEL,
+    INVERTED_LABEL,
+    SPLITS,
+    TURNED_LABEL,
+    Dataset,
+    Sample,
+)
+
+__all__ = [
+    "ARTIFICIAL_LABEL",
+    "INVERTED_LABEL",
+    "SPLITS",
+    "TURNED_LABEL",
+    "Dataset",
+    "Sample",
+    "load_dataset",
+    "model_inputs",
+    "read_sample",
+]

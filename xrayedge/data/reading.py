@@ -1,0 +1,26 @@
+"""A sample's pixels, and the model inputs that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..imaging import read
+from ..preprocessing import Preprocessing
+from .artificial import draw
+from .samples import Sample
+
+
+def read_sample(sample: Sample) -> NDArray[np.uint8]:
+    """The sample's grey pixels, turned and inverted as it asks."""
+    pixels = draw(*sample.drawn) if sample.drawn else read(sample.path).pixels
+    if sample.inverted:
+        pixels = 255 - pixels
+    return np.ascontiguousarray(np.rot90(pixels, sample.quarter_turns))
+
+
+def model_inputs(samples: Sequence[Sample], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Every sample as the device would see it: ``uint8 [N, size, size, 1]``."""
+    return np.stack([preprocessing.apply(read_sample(sample)) for sample in samples])

@@ -1,0 +1,86 @@
+"""A model of either side of the line, ready to score labelled pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle import ModelBundle, Precision
+from ..classifier import Classifier
+from ..data import Sample, read_sample
+from ..engines import EngineName, preferred_engine
+from ..preprocessing import Preprocessing
+
+#: Probabilities and activation map of one picture.
+Judgement = tuple[NDArray[np.float64], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ScoringModel:
+    """A trained model of either side of the line, ready to score samples.
+
+    Parameters
+    ----------
+    classes
+        In the order of the scores.
+    preprocessing
+        What makes its input.
+    judge
+        From an input ``uint8 [1, size, size, 1]`` to probabilities ``float64 [classes]`` and the
+        activation map ``float32 [h, w, classes]``.
+    gate
+        A frontal check's label that may pass, and the least score that does.
+    """
+
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    judge: Callable[[NDArray[np.uint8]], Judgement]
+    gate: tuple[str, float] | None = None
+
+    @classmethod
+    def from_bundle(
+        cls,
+        folder: str | Path,
+        precision: Precision,
+        engine: EngineName | None,
+        *,
+        frontal: bool,
+        operating_point: str | None = None,
+    ) -> ScoringModel:
+        """A bundle's classifier or frontal check, in the engine that a device would use.
+
+        With an operating point the scores are the probabilities after its weights, so that the
+        largest is the label that a device gives there.
+        """
+        bundle = ModelBundle.load(folder)
+        network = bundle.frontal.network if frontal else bundle.classifier
+        threads = os.cpu_count() or 1
+        classifier = Classifier.open(
+            bundle, network, precision, engine or preferred_engine(), threads
+        )
+
+        weights = np.ones(len(network.classes))
+        if operating_point is not None:
+            chosen = network.operating_point(operating_point).weights
+            weights = np.array([chosen[name] for name in network.classes])
+
+        def judge(inputs: NDArray[np.uint8]) -> Judgement:
+            scores, found = classifier.classify(inputs)
+            weighted = np.asarray(list(scores.values())) * weights
+            return weighted / weighted.sum(), found
+
+        gate = (bundle.frontal.label, bundle.frontal.threshold) if frontal else None
+        return cls(network.classes, network.preprocessing, judge, gate)
+
+    def inputs(self, sample: Sample) -> NDArray[np.uint8]:
+        """The sample as the model reads it, ``uint8 [1, size, size, 1]``."""
+        return self.preprocessing.apply(read_sample(sample))[np.newaxis]
+
+    def score(self, sample: Sample) -> NDArray[np.float64]:
+        """Probabilities, ``float64 [classes]``."""
+        return self.judge(self.inputs(sample))[0]
