@@ -80,6 +80,17 @@ class Preprocessing:
             square = _pad(square, self.size)
         return np.ascontiguousarray(square)[:, :, np.newaxis]
 
+    def frame(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the model's input in an image's pixels.
+
+        Beyond the image where ``pad`` adds bars.
+        """
+        if self.fit == "stretch":
+            return 0.0, 0.0, float(width), float(height)
+        side = min(height, width) if self.fit == "crop" else max(height, width)
+        left, top = (width - side) / 2.0, (height - side) / 2.0
+        return left, top, left + side, top + side
+
     def restore(self, values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
         """Lay a map over the model's input back onto the picture that the input was made from.
 

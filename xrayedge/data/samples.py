@@ -10,9 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SPLITS = ("train", "val", "test")
+HEALTHY = "healthy"
+#: Labels that say that a patient is ill, and not with which of the classes.
+NON_CLASSES = ("indeterminate", "other")
 TURNED_LABEL = "turned"
 INVERTED_LABEL = "inverted"
 ARTIFICIAL_LABEL = "artificial"
+
+#: Left, top, right, bottom, in fractions of an image's width and height.
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,10 @@ class Sample:
         Whether grey values are to be inverted after reading.
     drawn
         Kind and seed of a picture that has no file: see `artificial.draw`.
+    opacity_boxes
+        Round each opacity that a radiologist has seen; ``None`` where none has looked.
+    lung_box
+        Round both lungs, where it is known.
     columns
         The manifest's row, to evaluate groups of pictures apart; empty for a folder.
     """
@@ -52,6 +62,8 @@ class Sample:
     quarter_turns: int = 0
     inverted: bool = False
     drawn: tuple[str, int] | None = None
+    opacity_boxes: tuple[Box, ...] | None = None
+    lung_box: Box | None = None
     columns: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 

@@ -8,11 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Box
+
 _OCTAVES = 5
 _FINEST = 3  # octaves: at twice the input's resolution the third is four input pixels wide
 _CHARACTERS = "ABCDEFGHIKLMNOPRSTUVWXYZ0123456789LLRRAP :/"
 _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX)
 _CAPITAL = 22.0  # pixels high at OpenCV's scale 1
+_WIDEST_MARGIN = 0.12  # of a side, round the lungs
 _DEEPEST_INSET = 0.18  # of a side: the lungs begin further in
 
 
@@ -54,6 +57,9 @@ class Augmentation:
         software and a journal's compression leave there then says nothing of the class.
     noise
         Largest standard deviation of added noise, as a fraction of the grey range.
+    lung_crop
+        Probability of cutting the image down to the box round the lungs and a random margin,
+        where there is such a box: hospitals collimate differently.
     """
 
     rotation: float = 8.0
@@ -73,6 +79,7 @@ class Augmentation:
     texture: float = 0.0
     detail: float = 0.0
     noise: float = 0.0
+    lung_crop: float = 0.0
 
     def apply(
         self, pixels: NDArray[np.uint8], other: NDArray[np.uint8], rng: np.random.Generator
@@ -81,7 +88,35 @@ class Augmentation:
 
         ``other``, a picture of any class and size, lends its style and its surroundings.
         """
-        pixels = self._warp(pixels, rng)
+        return self.vary(pixels, other, rng)[0]
+
+    def vary(
+        self,
+        pixels: NDArray[np.uint8],
+        other: NDArray[np.uint8],
+        rng: np.random.Generator,
+        lung_box: Box | None = None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Vary an image, and say where its places went.
+
+        Parameters
+        ----------
+        pixels
+            ``uint8 [H, W]``.
+        other
+            An image of any class and size, which lends its style and its surroundings.
+        lung_box
+            Round both lungs, in fractions of the image's width and height.
+
+        Returns
+        -------
+        The varied image, ``uint8 [H, W]``, and the affine transform ``float64 [2, 3]`` that takes
+        a pixel's centre (x, y) in the original to its place in it.
+        """
+        matrix = self._geometry(pixels.shape, rng)
+        if lung_box is not None and rng.random() < self.lung_crop:
+            matrix = _after(matrix, _cut_to(lung_box, pixels.shape, rng))
+        pixels = _warp(pixels, matrix)
         if rng.random() < self.border:
             pixels = _surround(pixels, other, rng)
         if rng.random() < self.detail:
@@ -101,10 +136,12 @@ class Augmentation:
             pixels = _write(pixels, rng)
         if rng.random() < self.collimate:
             pixels = _collimate(pixels, rng)
-        return pixels
+        return pixels, matrix
 
-    def _warp(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        height, width = pixels.shape
+    def _geometry(
+        self, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        height, width = shape
         angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
         scale = 1.0 + rng.uniform(-self.zoom, self.zoom)
         stretch = np.exp(rng.uniform(-self.stretch, self.stretch) / 2.0)
@@ -113,15 +150,7 @@ class Augmentation:
         linear = rotate @ np.diag([scale * stretch * mirror, scale / stretch])
         centre = np.array([(width - 1) / 2.0, (height - 1) / 2.0])
         moved = centre + rng.uniform(-self.shift, self.shift, 2) * (width, height)
-        matrix = np.column_stack([linear, moved - linear @ centre])
-        warped = cv2.warpAffine(
-            pixels,
-            matrix,
-            (width, height),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-        )
-        return np.asarray(warped, dtype=np.uint8)
+        return np.column_stack([linear, moved - linear @ centre])
 
     def _expose(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         levels = np.linspace(0.0, 1.0, 256)
@@ -130,6 +159,42 @@ class Augmentation:
         levels = levels + rng.uniform(-self.brightness, self.brightness)
         table = np.rint(np.clip(levels, 0.0, 1.0) * 255.0).astype(np.uint8)
         return np.asarray(cv2.LUT(pixels, table), dtype=np.uint8)
+
+
+def _cut_to(
+    box: Box, shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """The transform that spreads a box and a random margin on each side over the whole image."""
+    height, width = shape
+    left, top, right, bottom = box
+    margins = rng.uniform(0.02, _WIDEST_MARGIN, 4)
+    left, top = max(0.0, left - margins[0]), max(0.0, top - margins[1])
+    right, bottom = min(1.0, right + margins[2]), min(1.0, bottom + margins[3])
+    across, down = 1.0 / (right - left), 1.0 / (bottom - top)
+    # Of edges first, then of pixel centres, which lie half a pixel from them.
+    return np.array(
+        [
+            [across, 0.0, across * (0.5 - left * width) - 0.5],
+            [0.0, down, down * (0.5 - top * height) - 0.5],
+        ]
+    )
+
+
+def _after(second: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One affine transform after another."""
+    return np.asarray(second @ np.vstack([first, [0.0, 0.0, 1.0]]), np.float64)
+
+
+def _warp(pixels: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
+    height, width = pixels.shape
+    warped = cv2.warpAffine(
+        pixels,
+        matrix,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
+    return np.asarray(warped, dtype=np.uint8)
 
 
 def _surround(

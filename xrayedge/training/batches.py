@@ -11,40 +11,120 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import INVERTED_LABEL, TURNED_LABEL, Sample, read_sample
+from ..data import HEALTHY, INVERTED_LABEL, TURNED_LABEL, Box, Sample, read_sample
+from ..preprocessing import Preprocessing
 from .augmentation import Augmentation
-from .losses import targets
+from .losses import map_targets, targets
 from .recipe import Recipe
+
+_CLASS_BALANCE = 0.5  # exponent on the number of images of a class within a set
+_FINER = 8  # pixels across a place of the map, to draw boxes in
 
 _DRAW, _AUGMENT = 1, 2  # separate streams of random numbers
 
 
-def sampling_weights(samples: Sequence[Sample], source_balance: float) -> NDArray[np.float64]:
-    """Probability of drawing each sample: classes equal, sources within a class tempered."""
-    labels = Counter(sample.label for sample in samples)
-    cells = Counter((sample.label, sample.source) for sample in samples)
-    tempered = {cell: count**source_balance for cell, count in cells.items()}
-    per_label = {
-        label: sum(mass for (cell_label, _), mass in tempered.items() if cell_label == label)
-        for label in labels
-    }
-    weights = [
-        tempered[sample.label, sample.source]
-        / per_label[sample.label]
-        / cells[sample.label, sample.source]
-        for sample in samples
-    ]
-    return np.asarray(weights) / len(labels)
+def sampling_weights(
+    samples: Sequence[Sample], source_balance: float, set_balance: float | None = None
+) -> NDArray[np.float64]:
+    """Probability of drawing each sample, ``float64 [N]``; they sum to 1.
+
+    See `Recipe.source_balance` and `Recipe.set_balance`. A sample's set is what the manifest's
+    column ``set`` says, and its source where there is no such column.
+    """
+    levels = [(_label, 0.0), (_source, source_balance)]
+    if set_balance is not None:
+        levels = [(_set, set_balance), (_label, _CLASS_BALANCE), (_source, source_balance)]
+    paths = [tuple(key(sample) for key, _ in levels) for sample in samples]
+    weights = np.ones(len(samples))
+    for depth, (_, exponent) in enumerate(levels, start=1):
+        counts = Counter(path[:depth] for path in paths)
+        masses = {path: count**exponent for path, count in counts.items()}
+        totals: dict[tuple[str, ...], float] = {}
+        for path, mass in masses.items():
+            totals[path[:-1]] = totals.get(path[:-1], 0.0) + mass
+        weights *= [masses[path[:depth]] / totals[path[: depth - 1]] for path in paths]
+    in_cell = Counter(paths)
+    return weights / [in_cell[path] for path in paths]
+
+
+def _label(sample: Sample) -> str:
+    return sample.label
+
+
+def _source(sample: Sample) -> str:
+    return sample.source
+
+
+def _set(sample: Sample) -> str:
+    return sample.columns.get("set") or sample.source
 
 
 def source_targets(samples: Sequence[Sample], classes: Sequence[str]) -> NDArray[np.float32]:
-    """`losses.targets` of samples: the rivals are the classes of the sample's own source."""
-    labels = np.array([classes.index(sample.label) for sample in samples])
+    """`losses.targets` of samples: the rivals are the classes of the sample's own source.
+
+    A label that is no class gives no one-hot label, and a source without classes all rivals.
+    """
     held: dict[str, set[str]] = {}
     for sample in samples:
         held.setdefault(sample.source, set()).add(sample.label)
-    rivals = [[name in held[sample.source] for name in classes] for sample in samples]
-    return targets(labels, np.array(rivals), len(classes))
+    rivals = np.array([[name in held[sample.source] for name in classes] for sample in samples])
+    rivals[~rivals.any(axis=1)] = True
+    labels = np.array([[name == sample.label for name in classes] for sample in samples])
+    return targets(labels, rivals)
+
+
+def opacity_targets(
+    boxes: Sequence[Box],
+    shape: tuple[int, int],
+    matrix: NDArray[np.float64],
+    preprocessing: Preprocessing,
+    places: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Share of each place of the map that lies in a box, ``float32 [h, w]``.
+
+    Parameters
+    ----------
+    boxes
+        In fractions of the image as it was before it was varied.
+    shape
+        Of that image, and of the varied one: height and width in pixels.
+    matrix
+        What moved it; see `Augmentation.vary`.
+    preprocessing
+        What makes the network's input of the varied image.
+    places
+        Height and width of the map.
+    """
+    height, width = shape
+    fine = np.zeros((places[0] * _FINER, places[1] * _FINER), np.uint8)
+    frame = preprocessing.frame(height, width)
+    to_fine = np.array([fine.shape[1] / (frame[2] - frame[0]), fine.shape[0] / (frame[3] - frame[1])])
+    for left, top, right, bottom in boxes:
+        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        # Edges are half a pixel from the centres that the transform is of.
+        centres = corners * (width, height) - 0.5
+        moved = centres @ matrix[:, :2].T + matrix[:, 2] + 0.5
+        drawn = (moved - frame[:2]) * to_fine - 0.5
+        cv2.fillConvexPoly(fine, np.rint(drawn).astype(np.int32), 1)
+    shares = cv2.resize(fine.astype(np.float32), places[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(shares, np.float32)
+
+
+def label_targets(
+    samples: Sequence[Sample],
+    classes: NDArray[np.float32],
+    opacity: NDArray[np.float32],
+    recipe: Recipe,
+) -> NDArray[np.float32]:
+    """`losses.map_targets` of samples; ``opacity`` is ``float32 [N, h, w]``.
+
+    A healthy image holds no opacity, whether or not somebody has looked for boxes.
+    """
+    not_healthy = [recipe.not_healthy.get(sample.label, 0.0) for sample in samples]
+    read = [sample.opacity_boxes is not None or sample.label == HEALTHY for sample in samples]
+    return map_targets(
+        classes, np.array(not_healthy, np.float32), opacity, np.array(read, np.float32)
+    )
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
@@ -61,6 +141,8 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         The first epoch's number.
     features
         Without augmentation: the network's input for each sample, ``float32 [N, ...]``.
+    places
+        Height and width of the map, for a recipe that learns maps; see `losses.map_targets`.
     """
 
     def __init__(
@@ -70,13 +152,15 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         recipe: Recipe,
         epoch: int,
         features: NDArray[np.float32] | None = None,
+        places: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self._samples = samples
         self._targets = source_targets(samples, classes)
         self._recipe = recipe
         self._features = features
-        self._weights = sampling_weights(samples, recipe.source_balance)
+        self._places = places
+        self._weights = sampling_weights(samples, recipe.source_balance, recipe.set_balance)
         upright = {recipe.turned_label, TURNED_LABEL, INVERTED_LABEL}
         self._any_way_up = [
             recipe.turned_label is not None and sample.label not in upright for sample in samples
@@ -94,15 +178,34 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
             assert self._features is not None
             return self._features[drawn], self._targets[drawn]
         preprocess = self._recipe.preprocessing.apply
-        inputs = np.stack([preprocess(picture) for picture in self.pictures(index)])
-        return inputs, self._targets[drawn]
+        views = self._views(index)
+        inputs = np.stack([preprocess(pixels) for pixels, _ in views])
+        if not self._recipe.learns_maps:
+            return inputs, self._targets[drawn]
+        maps = np.stack(
+            [self._opacities(int(one), view) for one, view in zip(drawn, views, strict=True)]
+        )
+        samples = [self._samples[one] for one in drawn]
+        return inputs, label_targets(samples, self._targets[drawn], maps, self._recipe)
 
     def pictures(self, index: int) -> list[NDArray[np.uint8]]:
         """A batch's varied pictures, before preprocessing."""
+        return [pixels for pixels, _ in self._views(index)]
+
+    def _views(self, index: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
+        """A batch's varied pictures, and what moved each."""
         augmentation = self._recipe.augmentation
         assert augmentation is not None
         rng = self._generator(_AUGMENT, index)
         return [self._varied(augmentation, int(one), rng) for one in self._batch(index)]
+
+    def _opacities(
+        self, index: int, view: tuple[NDArray[np.uint8], NDArray[np.float64]]
+    ) -> NDArray[np.float32]:
+        pixels, matrix = view
+        boxes = self._samples[index].opacity_boxes or ()
+        shape = (pixels.shape[0], pixels.shape[1])
+        return opacity_targets(boxes, shape, matrix, self._recipe.preprocessing, self._places)
 
     def labels(self, index: int) -> NDArray[np.float32]:
         """A batch's one-hot labels, ``float32 [N, classes]``."""
@@ -130,13 +233,14 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
 
     def _varied(
         self, augmentation: Augmentation, index: int, rng: np.random.Generator
-    ) -> NDArray[np.uint8]:
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         # Drawn as the pictures are: what it lends must not tell one class from another.
         other = int(rng.choice(len(self._samples), p=self._weights))
         pixels = self._read(index)
         if self._any_way_up[index]:
             pixels = _turn_or_invert(pixels, rng)
-        return augmentation.apply(pixels, self._read(other), rng)
+        lungs = self._samples[index].lung_box
+        return augmentation.vary(pixels, self._read(other), rng, lungs)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         """The picture at twice the input's resolution at most: finer detail would be lost."""

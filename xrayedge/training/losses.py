@@ -11,24 +11,21 @@ from numpy.typing import NDArray
 _FORBIDDEN = 1e4  # taken off a logit: its probability becomes zero
 
 
-def targets(
-    labels: NDArray[np.integer], rivals: NDArray[np.bool_], classes: int
-) -> NDArray[np.float32]:
+def targets(labels: NDArray[np.bool_], rivals: NDArray[np.bool_]) -> NDArray[np.float32]:
     """What `SourceAwareCrossentropy` compares with.
 
     Parameters
     ----------
     labels
-        ``int [N]``, the true classes.
+        ``bool [N, classes]``, the true class of each image.
     rivals
-        ``bool [N, classes]``, the classes that the picture's source has pictures of.
+        ``bool [N, classes]``, the classes that the image's source has images of.
 
     Returns
     -------
     ``float32 [N, 2, classes]``: the one-hot label, then its rivals.
     """
-    one_hot = np.eye(classes, dtype=np.float32)[labels]
-    return np.stack([one_hot, rivals.astype(np.float32)], axis=1)
+    return np.stack([labels, rivals], axis=1).astype(np.float32)
 
 
 @keras.saving.register_keras_serializable("xrayedge")
@@ -74,6 +71,116 @@ class SourceAwareCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # keras
 def accuracy(y_true: Any, y_pred: Any) -> Any:
     """Share of right labels, for the targets of `targets`."""
     return keras.metrics.categorical_accuracy(y_true[:, 0], y_pred)
+
+
+def map_targets(
+    classes: NDArray[np.float32],
+    not_healthy: NDArray[np.float32],
+    opacity: NDArray[np.float32],
+    read: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """What `MapLoss` compares with, a row an image.
+
+    Parameters
+    ----------
+    classes
+        See `targets`; all zero in the label's place for a label that is no class.
+    not_healthy
+        ``float32 [N]``, weight of the loss on the probability of ``healthy``.
+    opacity
+        ``float32 [N, h, w]``, share of each place that is covered by opacities; ``h`` and ``w``
+        may be 0 for a network without that channel.
+    read
+        ``float32 [N]``, 1 where a radiologist has looked for opacities, else 0.
+    """
+    count = len(classes)
+    parts = (classes, not_healthy, read, opacity)
+    return np.concatenate([np.reshape(part, (count, -1)) for part in parts], axis=1, dtype="f4")
+
+
+@keras.saving.register_keras_serializable("xrayedge")
+class MapLoss(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
+    """What an activation map says of the class, of ``healthy`` alone, and of each place.
+
+    The sum of `SourceAwareCrossentropy` of the scores; of -log(1 - p(healthy)) for images whose
+    label is no class but says that the patient is ill; and of the cross-entropy of the channel
+    ``opacity``, the mean over places, where a radiologist has looked.
+
+    Parameters
+    ----------
+    classes, healthy
+        How many classes there are, and which of them is ``healthy`` (``None``: no such class).
+    opacity
+        Weight of the last part; 0 for a network without that channel.
+    share, label_smoothing
+        See `SourceAwareCrossentropy`.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        healthy: int | None,
+        opacity: float,
+        share: float = 0.0,
+        label_smoothing: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**{"name": "map_loss", **settings})
+        self.classes = classes
+        self.healthy = healthy
+        self.opacity = opacity
+        self._scores = SourceAwareCrossentropy(share, label_smoothing)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Loss ``[N]`` of maps ``[N, h, w, channels]`` against `map_targets`."""
+        ops, count = keras.ops, self.classes
+        classes = ops.reshape(y_true[:, : 2 * count], (-1, 2, count))
+        not_healthy, read = y_true[:, 2 * count], y_true[:, 2 * count + 1]
+        logits = ops.mean(y_pred[..., :count], axis=(1, 2))
+        labelled = ops.sum(classes[:, 0], axis=-1)
+        loss = labelled * self._scores.call(classes, logits)
+        if self.healthy is not None:
+            others = [column for column in range(count) if column != self.healthy]
+            ill = ops.logsumexp(ops.take(logits, others, axis=-1), axis=-1)
+            loss = loss + not_healthy * (ops.logsumexp(logits, axis=-1) - ill)
+        if self.opacity:
+            found = y_pred[..., count]
+            wanted = ops.reshape(y_true[:, 2 * count + 2 :], ops.shape(found))
+            # Of logits: log(1 + exp(x)) - x y.
+            places = ops.softplus(found) - found * wanted
+            loss = loss + self.opacity * read * ops.mean(places, axis=(1, 2))
+        return loss
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras' saving."""
+        return {
+            **super().get_config(),
+            "classes": self.classes,
+            "healthy": self.healthy,
+            "opacity": self.opacity,
+            "share": self._scores.share,
+            "label_smoothing": self._scores.label_smoothing,
+        }
+
+
+@keras.saving.register_keras_serializable("xrayedge")
+class LabelledAccuracy(keras.metrics.Mean):  # type: ignore[misc]  # keras ships no types
+    """Share of right labels among the images whose label is a class, for `MapLoss`."""
+
+    def __init__(self, classes: int, name: str = "accuracy", **settings: Any) -> None:
+        super().__init__(name=name, **settings)
+        self.classes = classes
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count a batch; ``sample_weight`` is not used."""
+        labels = y_true[:, : self.classes]
+        logits = keras.ops.mean(y_pred[..., : self.classes], axis=(1, 2))
+        right = keras.metrics.categorical_accuracy(labels, logits)
+        super().update_state(right, sample_weight=keras.ops.sum(labels, axis=-1))
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras' saving."""
+        return {**super().get_config(), "classes": self.classes}
 
 
 @keras.saving.register_keras_serializable("xrayedge")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +23,8 @@ IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 _GREY_MEAN = sum(IMAGENET_MEAN_BGR) / len(IMAGENET_MEAN_BGR)
 
 MAP_LAYER = "activation_map"
+
+_RARE = -2.0  # logit
 
 _PLACES = 60  # of each picture, for `patches`
 _BATCH = 8
@@ -68,11 +71,36 @@ ARCHITECTURES = {
 }
 
 
-def build(architecture: Architecture, size: int, classes: int, dropout: float = 0.0) -> keras.Model:
+@keras.saving.register_keras_serializable("xrayedge")
+class ClassChannels(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
+    """The map's first channels, one a class: what is averaged into the scores."""
+
+    def __init__(self, classes: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.classes = classes
+
+    def call(self, inputs: Any) -> Any:
+        """``float32 [N, h, w, classes + 1]`` to ``float32 [N, h, w, classes]``."""
+        return inputs[..., : self.classes]
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras' saving."""
+        return {**super().get_config(), "classes": self.classes}
+
+
+def build(
+    architecture: Architecture,
+    size: int,
+    classes: int,
+    dropout: float = 0.0,
+    *,
+    opacity: bool = False,
+) -> keras.Model:
     """Build the network for square inputs of ``size`` pixels, untrained.
 
     Layers are named ``block1_conv1`` ... as in Keras' VGG16, then ``activation_map`` (a 1x1
-    convolution to ``classes`` channels) and ``logits``.
+    convolution to a channel a class, and with ``opacity`` one more: the logit that a place lies
+    in an opacity) and ``logits``, the mean over the map of each class's channel.
     """
     inputs = keras.Input((size, size, 1), dtype="uint8", name="image")
     scale = architecture.input_scale
@@ -93,7 +121,10 @@ def build(architecture: Architecture, size: int, classes: int, dropout: float = 
             x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     if dropout:
         x = keras.layers.SpatialDropout2D(dropout, name="dropout")(x)
-    x = keras.layers.Conv2D(classes, 1, dtype="float32", name=MAP_LAYER)(x)
+    channels = classes + 1 if opacity else classes
+    x = keras.layers.Conv2D(channels, 1, dtype="float32", name=MAP_LAYER)(x)
+    if opacity:
+        x = ClassChannels(classes, dtype="float32", name="class_channels")(x)
     outputs = keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)
     return keras.Model(inputs, outputs)
 
@@ -115,7 +146,7 @@ def split(model: keras.Model, first_block: int) -> tuple[keras.Model, keras.Mode
 
 
 def activation_map_model(model: keras.Model) -> keras.Model:
-    """The same network ending at the map ``float32 [N, h, w, classes]``: what a device runs."""
+    """The same network ending at the map ``float32 [N, h, w, channels]``: what a device runs."""
     return keras.Model(model.inputs[0], model.get_layer(MAP_LAYER).output)
 
 
@@ -148,6 +179,23 @@ def sample_patches(batches: Iterable[NDArray[np.float32]], reach: int) -> NDArra
                 for top, left in zip(tops, lefts, strict=True)
             ]
     return np.stack(rows)
+
+
+def adopt(model: keras.Model, parent: keras.Model) -> None:
+    """Take over the weights of a network of the same widths, for inputs of any size.
+
+    Where the parent knows no opacities, that channel begins at zero evidence and a probability
+    of one place in eight.
+    """
+    for layer in model.layers:
+        values = layer.get_weights()
+        if not values:
+            continue
+        known = parent.get_layer(layer.name).get_weights()
+        if layer.name == MAP_LAYER and known[1].size == values[1].size - 1:
+            kernel = np.concatenate([known[0], np.zeros_like(known[0][..., :1])], axis=-1)
+            known = [kernel, np.append(known[1], np.float32(_RARE))]
+        layer.set_weights(known)
 
 
 def load_imagenet(model: keras.Model, weights: Path | None) -> None:

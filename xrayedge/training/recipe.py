@@ -72,6 +72,20 @@ class Recipe:
     keep
         Which epoch's model is the result: the ``best`` on `val`, or the ``last``, for which no
         `val` is needed.
+    opacity
+        Weight of the loss of the channel ``opacity``, learnt from radiologists' boxes; 0 builds a
+        network without that channel.
+    not_healthy
+        Weight of the loss on the probability of ``healthy`` for each label that is no class but
+        says that the patient is ill (`data.NON_CLASSES`); a label that is not named is left out.
+    set_balance
+        Exponent on the number of images when a set of the data is drawn: 1 draws sets as they
+        come, 0 equally often. Within a set classes are drawn by the square root of their number,
+        so that a set of one class does not decide how often the others' classes are seen.
+        ``None`` draws classes equally often and knows no sets.
+    clip_norm
+        Largest norm of the gradient; a network without batch normalisation dies of a single
+        larger step.
     precision
         Keras' dtype policy while training; the saved model is always float32.
     seed
@@ -89,11 +103,20 @@ class Recipe:
     dropout: float = 0.0
     source_balance: float = 0.5
     within_source: float = 0.0
+    opacity: float = 0.0
+    not_healthy: dict[str, float] = field(default_factory=dict)
+    set_balance: float | None = None
+    clip_norm: float | None = None
     turned_label: str | None = None
     keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     seed: int = 0
     widths: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def learns_maps(self) -> bool:
+        """Whether the loss looks at the activation map and at labels that are no classes."""
+        return self.opacity > 0.0 or bool(self.not_healthy)
 
     @property
     def epochs(self) -> int:
@@ -185,6 +208,22 @@ RECIPES = {
         augmentation=ROBUST,
         dropout=0.2,
         source_balance=1.0,
+        keep="last",
+    ),
+    # Begins with a run of any classifier: learns from many hospitals at once, where the opacities
+    # are, and that a patient with another disease is not healthy.
+    "hospitals": Recipe(
+        name="hospitals",
+        architecture="vgg16",
+        preprocessing=Preprocessing(size=224, fit="stretch", equalisation="clahe"),
+        phases=(Phase(epochs=20, learning_rate=3e-4, first_block=1),),
+        augmentation=replace(ROBUST, lung_crop=0.2),
+        batch_size=32,
+        within_source=0.5,
+        opacity=1.0,
+        not_healthy={"indeterminate": 1.0, "other": 0.5},
+        set_balance=0.75,
+        clip_norm=1.0,
         keep="last",
     ),
     "frontal": Recipe(

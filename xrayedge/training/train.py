@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +15,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Dataset, model_inputs
+from ..data import HEALTHY, Dataset, model_inputs
 from ..errors import RunError
 from ..scores import softmax
-from .batches import TrainingBatches, source_targets
+from .batches import TrainingBatches, label_targets, opacity_targets, source_targets
 from .calibration import fit_temperature, fit_threshold
-from .losses import SourceAwareCrossentropy, accuracy
-from .network import ARCHITECTURES, build, load_imagenet, split
+from .losses import LabelledAccuracy, MapLoss, SourceAwareCrossentropy, accuracy
+from .network import ARCHITECTURES, activation_map_model, adopt, build, load_imagenet, split
 from .recipe import Phase, Recipe
 from .run import CHECKPOINT, MODEL, RECORD, Epoch, RunRecord
 
@@ -80,11 +80,15 @@ def train(
         keras.utils.set_random_seed(recipe.seed)
         whole = build_network(recipe, len(dataset.classes), recipe.dropout)
         if start is not None:
-            whole.load_weights(start / MODEL)
+            adopt(whole, keras.saving.load_model(start / MODEL, compile=False))
         elif ARCHITECTURES[recipe.architecture].imagenet:
             load_imagenet(whole, weights)
-        model, features, checked = whole, None, validation
-        if recipe.augmentation is None:
+        model, features, places, checked = whole, None, (0, 0), validation
+        if recipe.learns_maps:
+            model = activation_map_model(whole)
+            places = model.output.shape[1:3]
+            checked = validation and _map_validation(dataset, recipe, places)
+        elif recipe.augmentation is None:
             below, model = split(whole, _lowest_block(recipe))
             features = _features(below, model_inputs(samples, recipe.preprocessing))
             checked = validation and (_features(below, validation[0]), validation[1])
@@ -94,9 +98,15 @@ def train(
                 if record.history:
                     model = resume(out, model, fresh_phase=done == 0)
                 if done == 0:
-                    _compile(model, phase, recipe, steps=-(-len(samples) // recipe.batch_size))
+                    steps = -(-len(samples) // recipe.batch_size)
+                    _compile(model, phase, recipe, dataset.classes, steps)
                 batches = TrainingBatches(
-                    samples, dataset.classes, recipe, epoch=first + done, features=features
+                    samples,
+                    dataset.classes,
+                    recipe,
+                    epoch=first + done,
+                    features=features,
+                    places=places,
                 )
                 recorder = Recorder(record, number, out, whole, progress)
                 model.fit(
@@ -152,9 +162,12 @@ def _check_start(parent: RunRecord, start: Path, dataset: Dataset, recipe: Recip
             f"{start}: knows the classes {', '.join(parent.classes)}; "
             f"the data hold {', '.join(dataset.classes)}"
         )
-    fits = (parent.recipe.architecture, parent.recipe.preprocessing.size)
-    if fits != (recipe.architecture, recipe.preprocessing.size):
-        raise RunError(f"{start}: is a {fits[0]} of {fits[1]} pixels; the recipe makes another")
+    if parent.recipe.architecture != recipe.architecture:
+        raise RunError(
+            f"{start}: is a {parent.recipe.architecture}; the recipe makes a {recipe.architecture}"
+        )
+    if parent.recipe.opacity and not recipe.opacity:
+        raise RunError(f"{start}: has a channel for opacities, which the recipe would lose")
     if parent.recipe.widths != recipe.widths:
         raise RunError(f"{start}: has other widths than the recipe; see `Recipe.for_network_of`")
 
@@ -172,7 +185,7 @@ def versions() -> dict[str, str]:
 
 
 def _validation(dataset: Dataset, recipe: Recipe) -> _Validation | None:
-    samples = dataset.split("val")
+    samples = [sample for sample in dataset.split("val") if sample.label in dataset.classes]
     if not dataset.split("train"):
         raise RunError("training needs pictures in the split train")
     if not samples:
@@ -180,6 +193,21 @@ def _validation(dataset: Dataset, recipe: Recipe) -> _Validation | None:
             raise RunError("the best epoch is chosen on the split val, which holds no pictures")
         return None
     return model_inputs(samples, recipe.preprocessing), source_targets(samples, dataset.classes)
+
+
+def _map_validation(dataset: Dataset, recipe: Recipe, places: tuple[int, int]) -> _Validation:
+    """The split ``val``, labels that are no classes included, for `MapLoss`."""
+    samples = dataset.split("val")
+    inputs = model_inputs(samples, recipe.preprocessing)
+    unmoved = np.eye(2, 3)
+    maps = [
+        # Boxes are in fractions, so any shape of the same fit does: here the input's own.
+        opacity_targets(sample.opacity_boxes or (), inputs.shape[1:3], unmoved, square, places)
+        for square in [replace(recipe.preprocessing, fit="stretch")]
+        for sample in samples
+    ]
+    classes = source_targets(samples, dataset.classes)
+    return inputs, label_targets(samples, classes, np.stack(maps), recipe)
 
 
 def _lowest_block(recipe: Recipe) -> int:
@@ -195,19 +223,30 @@ def build_network(recipe: Recipe, classes: int, dropout: float = 0.0) -> keras.M
     architecture = ARCHITECTURES[recipe.architecture]
     if recipe.widths is not None:
         architecture = replace(architecture, blocks=recipe.widths)
-    return build(architecture, recipe.preprocessing.size, classes, dropout)
+    size, opacity = recipe.preprocessing.size, recipe.opacity > 0.0
+    return build(architecture, size, classes, dropout, opacity=opacity)
 
 
-def _compile(model: keras.Model, phase: Phase, recipe: Recipe, steps: int) -> None:
+def _compile(
+    model: keras.Model, phase: Phase, recipe: Recipe, classes: Sequence[str], steps: int
+) -> None:
     for layer in model.layers:
         if layer.name.startswith("block"):
             block = int(layer.name[len("block")])
             layer.trainable = phase.first_block is not None and block >= phase.first_block
-    model.compile(
-        optimizer=keras.optimizers.AdamW(schedule(phase, steps), weight_decay=recipe.weight_decay),
-        loss=SourceAwareCrossentropy(recipe.within_source, recipe.label_smoothing),
-        metrics=[accuracy],
+    share, smoothing = recipe.within_source, recipe.label_smoothing
+    loss: keras.losses.Loss = SourceAwareCrossentropy(share, smoothing)
+    metric: Any = accuracy
+    if recipe.learns_maps:
+        healthy = classes.index(HEALTHY) if HEALTHY in classes else None
+        loss = MapLoss(len(classes), healthy, recipe.opacity, share, smoothing)
+        metric = LabelledAccuracy(len(classes))
+    optimizer = keras.optimizers.AdamW(
+        schedule(phase, steps),
+        weight_decay=recipe.weight_decay,
+        global_clipnorm=recipe.clip_norm,
     )
+    model.compile(optimizer=optimizer, loss=loss, metrics=[metric])
 
 
 def schedule(phase: Phase, steps: int) -> Any:
