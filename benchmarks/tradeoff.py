@@ -48,7 +48,7 @@ from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training import pruning
 from xrayedge.training.calibration import fit_temperature
-from xrayedge.training.losses import Distillation, map_accuracy
+from xrayedge.training.losses import Distillation, LabelledAccuracy
 from xrayedge.training.network import ARCHITECTURES, activation_map_model
 from xrayedge.training.recipe import ROBUST
 from xrayedge.training.run import MODEL, RunRecord
@@ -252,6 +252,7 @@ def _teach(
     record = RunRecord.read(teacher)
     recipe = replace(record.recipe, augmentation=ROBUST, batch_size=32)
     folder_of_views = arguments.views or arguments.work / "views"
+    classes = len(dataset.classes)
     count, epochs = spread(arguments.passes * PEERS[name] / 2, arguments.view_count)
     views = pruning.Views(folder_of_views, teacher, dataset, recipe, count)
     targets = views.targets
@@ -266,8 +267,8 @@ def _teach(
     rate = schedule(phase, -(-len(targets) // recipe.batch_size))
     student.compile(
         optimizer=keras.optimizers.AdamW(rate, weight_decay=1e-4),
-        loss=Distillation(float(np.var(targets[:, : -len(dataset.classes)]))),
-        metrics=[keras.metrics.MeanMetricWrapper(map_accuracy, name="accuracy")],
+        loss=Distillation(classes, float(np.var(targets[:, :-classes]))),
+        metrics=[LabelledAccuracy(classes, last=True)],
     )
     student.fit(
         views.inputs,

@@ -508,7 +508,7 @@ def test_burnt_in_text_leaves_most_of_the_picture_alone():
 def test_within_a_source_a_class_it_never_holds_is_no_rival():
     labels = np.array([0, 1])
     rivals = np.array([[True, False, True], [False, True, True]])
-    wanted = targets(labels, rivals, 3)
+    wanted = targets(np.eye(3, dtype=bool)[labels], rivals)
     logits = np.array([[1.0, 5.0, 0.0], [-9.0, 1.0, 0.0]], np.float32)
     within = np.asarray(SourceAwareCrossentropy(share=1.0).call(wanted, logits))
     assert within == pytest.approx(np.log(1 + np.exp(-1.0)), rel=1e-4)

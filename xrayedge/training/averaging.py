@@ -49,7 +49,7 @@ def average(runs: Sequence[Path], dataset: Dataset, out: Path) -> RunRecord:
             raise RunError(f"{run}: not finished")
         if _kind(record) != _kind(first):
             raise RunError(f"{run}: another architecture, preprocessing or classes than {runs[0]}")
-    samples = dataset.split("val")
+    samples = [sample for sample in dataset.split("val") if sample.label in dataset.classes]
     if dataset.digest() != first.data["digest"] or not samples:
         raise RunError(f"an average needs the data of {runs[0]}, with a split val")
     models = [keras.saving.load_model(run / MODEL, compile=False) for run in runs]
@@ -71,4 +71,5 @@ def average(runs: Sequence[Path], dataset: Dataset, out: Path) -> RunRecord:
 
 def _kind(record: RunRecord) -> tuple[Any, ...]:
     recipe = record.recipe
-    return recipe.architecture, recipe.widths, recipe.preprocessing, record.classes
+    channels = (record.classes, recipe.opacity > 0.0)
+    return recipe.architecture, recipe.widths, recipe.preprocessing, channels

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..data import HEALTHY, INVERTED_LABEL, TURNED_LABEL, Box, Sample, read_sample
 from ..preprocessing import Preprocessing
 from .augmentation import Augmentation
-from .losses import map_targets, targets
+from .losses import map_loss_targets, targets
 from .recipe import Recipe
 
 _CLASS_BALANCE = 0.5  # exponent on the number of images of a class within a set
@@ -116,13 +116,13 @@ def label_targets(
     opacity: NDArray[np.float32],
     recipe: Recipe,
 ) -> NDArray[np.float32]:
-    """`losses.map_targets` of samples; ``opacity`` is ``float32 [N, h, w]``.
+    """`losses.map_loss_targets` of samples; ``opacity`` is ``float32 [N, h, w]``.
 
     A healthy image holds no opacity, whether or not somebody has looked for boxes.
     """
     not_healthy = [recipe.not_healthy.get(sample.label, 0.0) for sample in samples]
     read = [sample.opacity_boxes is not None or sample.label == HEALTHY for sample in samples]
-    return map_targets(
+    return map_loss_targets(
         classes, np.array(not_healthy, np.float32), opacity, np.array(read, np.float32)
     )
 
@@ -142,7 +142,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
     features
         Without augmentation: the network's input for each sample, ``float32 [N, ...]``.
     places
-        Height and width of the map, for a recipe that learns maps; see `losses.map_targets`.
+        Height and width of the map, for a recipe that learns maps; see `losses.map_loss_targets`.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ def accuracy(y_true: Any, y_pred: Any) -> Any:
     return keras.metrics.categorical_accuracy(y_true[:, 0], y_pred)
 
 
-def map_targets(
+def map_loss_targets(
     classes: NDArray[np.float32],
     not_healthy: NDArray[np.float32],
     opacity: NDArray[np.float32],
@@ -132,7 +132,7 @@ class MapLoss(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
         self._scores = SourceAwareCrossentropy(share, label_smoothing)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Loss ``[N]`` of maps ``[N, h, w, channels]`` against `map_targets`."""
+        """Loss ``[N]`` of maps ``[N, h, w, channels]`` against `map_loss_targets`."""
         ops, count = keras.ops, self.classes
         classes = ops.reshape(y_true[:, : 2 * count], (-1, 2, count))
         not_healthy, read = y_true[:, 2 * count], y_true[:, 2 * count + 1]
@@ -165,22 +165,34 @@ class MapLoss(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
 
 @keras.saving.register_keras_serializable("xrayedge")
 class LabelledAccuracy(keras.metrics.Mean):  # type: ignore[misc]  # keras ships no types
-    """Share of right labels among the images whose label is a class, for `MapLoss`."""
+    """Share of right labels among the images whose label is a class, of maps.
 
-    def __init__(self, classes: int, name: str = "accuracy", **settings: Any) -> None:
+    Parameters
+    ----------
+    classes
+        How many there are.
+    last
+        Whether the one-hot label stands last in a row, as for `Distillation`, or first, as for
+        `MapLoss`.
+    """
+
+    def __init__(
+        self, classes: int, last: bool = False, name: str = "accuracy", **settings: Any
+    ) -> None:
         super().__init__(name=name, **settings)
         self.classes = classes
+        self.last = last
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch; ``sample_weight`` is not used."""
-        labels = y_true[:, : self.classes]
+        labels = y_true[:, -self.classes :] if self.last else y_true[:, : self.classes]
         logits = keras.ops.mean(y_pred[..., : self.classes], axis=(1, 2))
         right = keras.metrics.categorical_accuracy(labels, logits)
         super().update_state(right, sample_weight=keras.ops.sum(labels, axis=-1))
 
     def get_config(self) -> dict[str, Any]:
         """For Keras' saving."""
-        return {**super().get_config(), "classes": self.classes}
+        return {**super().get_config(), "classes": self.classes, "last": self.last}
 
 
 @keras.saving.register_keras_serializable("xrayedge")
@@ -192,18 +204,23 @@ class Distillation(keras.losses.Loss):  # type: ignore[misc]  # keras ships no t
 
     Parameters
     ----------
+    classes
+        How many of the map's channels are classes: all of them, or all but ``opacity``.
     variance
         Of the teacher's maps, over all pictures.
     """
 
-    def __init__(self, variance: float = 1.0, **settings: Any) -> None:
+    def __init__(self, classes: int, variance: float = 1.0, **settings: Any) -> None:
         super().__init__(**{"name": "distillation", **settings})
+        self.classes = classes
         self.variance = variance
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Loss ``[N]`` of maps ``[N, h, w, classes]`` against flat maps and one-hot labels."""
-        wanted, labels = _parts(y_true, y_pred)
-        logits, teacher = keras.ops.mean(y_pred, (1, 2)), keras.ops.mean(wanted, (1, 2))
+        """Loss ``[N]`` of maps ``[N, h, w, channels]`` against flat maps and one-hot labels."""
+        labels = y_true[:, -self.classes :]
+        wanted = keras.ops.reshape(y_true[:, : -self.classes], keras.ops.shape(y_pred))
+        logits = keras.ops.mean(y_pred[..., : self.classes], (1, 2))
+        teacher = keras.ops.mean(wanted[..., : self.classes], (1, 2))
         difference = keras.ops.mean(keras.ops.square(y_pred - wanted), axis=(1, 2, 3))
         scores = keras.ops.log_softmax(logits, axis=-1)
         wanted_scores = keras.ops.log_softmax(teacher, axis=-1)
@@ -213,19 +230,4 @@ class Distillation(keras.losses.Loss):  # type: ignore[misc]  # keras ships no t
 
     def get_config(self) -> dict[str, Any]:
         """For Keras' saving."""
-        return {**super().get_config(), "variance": self.variance}
-
-
-@keras.saving.register_keras_serializable("xrayedge", name="accuracy_of_maps")  # type: ignore[untyped-decorator]
-def map_accuracy(y_true: Any, y_pred: Any) -> Any:
-    """Share of right labels, for maps."""
-    _, labels = _parts(y_true, y_pred)
-    return keras.metrics.categorical_accuracy(labels, keras.ops.mean(y_pred, (1, 2)))
-
-
-def _parts(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-    """The teacher's maps in the student's shape, and the labels."""
-    shape = keras.ops.shape(y_pred)
-    classes = y_pred.shape[-1]
-    maps = keras.ops.reshape(y_true[:, :-classes], shape)
-    return maps, y_true[:, -classes:]
+        return {**super().get_config(), "classes": self.classes, "variance": self.variance}

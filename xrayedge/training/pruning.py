@@ -25,7 +25,7 @@ from ..errors import RunError
 from ..files import write_atomically
 from ..preprocessing import Preprocessing
 from .batches import TrainingBatches, source_targets
-from .losses import Distillation, map_accuracy
+from .losses import Distillation, LabelledAccuracy
 from .network import ARCHITECTURES, MAP_LAYER, activation_map_model, patches
 from .recipe import ROBUST, Phase, Recipe
 from .run import MODEL, RECORD, RunRecord
@@ -186,7 +186,7 @@ def at_its_size(whole: keras.Model, recipe: Recipe, classes: int) -> keras.Model
 def _validation(
     whole: keras.Model, seen_by_whole: Preprocessing, dataset: Dataset, recipe: Recipe
 ) -> _Validation:
-    samples = dataset.split("val")
+    samples = [sample for sample in dataset.split("val") if sample.label in dataset.classes]
     if not samples:
         raise RunError("the temperature is fitted on the split val, which holds no pictures")
     labels = source_targets(samples, dataset.classes)
@@ -300,7 +300,7 @@ def narrow(
     names = _convolutions(model)
     first_kernel, first_bias = model.get_layer(names[0]).get_weights()
     smaller.get_layer(names[0]).set_weights([first_kernel[..., kept[0]], first_bias[kept[0]]])
-    outputs = [*kept[1:], np.arange(classes)]
+    outputs = [*kept[1:], np.arange(model.get_layer(MAP_LAYER).filters)]
     for name, channels in zip((*names[1:], MAP_LAYER), outputs, strict=True):
         kernel, bias = model.get_layer(name).get_weights()
         kernel, bias = kernel[..., channels], bias[channels]
@@ -515,8 +515,8 @@ def _recover(
                     schedule(at_its_width(recipe), len(batches)),
                     weight_decay=recipe.weight_decay,
                 ),
-                loss=Distillation(float(np.var(views.targets[:, :-classes]))),
-                metrics=[keras.metrics.MeanMetricWrapper(map_accuracy, name="accuracy")],
+                loss=Distillation(classes, float(np.var(views.targets[:, :-classes]))),
+                metrics=[LabelledAccuracy(classes, last=True)],
             )
         recorder = Recorder(record, 0, folder, whole, progress)
         if done < phase.epochs:

@@ -1,0 +1,199 @@
+"""What a network learns besides the class: where opacities are, and who is not healthy."""
+
+from dataclasses import fields, replace
+
+import cv2
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+pytest.importorskip("sklearn")
+
+from xrayedge.training.data import Dataset, Sample
+from xrayedge.preprocessing import Preprocessing
+from xrayedge.training.augmentation import Augmentation
+from xrayedge.training.averaging import average
+from xrayedge.training.batches import TrainingBatches, opacity_targets, sampling_weights
+from xrayedge.training.losses import MapLoss, map_loss_targets, targets
+from xrayedge.training.network import activation_map_model
+from xrayedge.training.pruning import prune
+from xrayedge.training.recipe import RECIPES, Phase
+from xrayedge.training.run import MODEL
+from xrayedge.training.train import build_network, train
+
+STRETCH = Preprocessing(size=64, fit="stretch", equalisation="none")
+STILL = {one.name: 0.0 for one in fields(Augmentation)}
+
+
+def drawn(boxes, shape):
+    """An image that is white in the boxes and black elsewhere."""
+    pixels = np.zeros(shape, np.uint8)
+    for left, top, right, bottom in boxes:
+        rows = slice(round(top * shape[0]), round(bottom * shape[0]))
+        columns = slice(round(left * shape[1]), round(right * shape[1]))
+        pixels[rows, columns] = 255
+    return pixels
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"flip": 1.0},
+        {"rotation": 8.0, "zoom": 0.15, "shift": 0.05, "stretch": 0.12},
+        {"lung_crop": 1.0, "rotation": 8.0},
+    ],
+)
+def test_boxes_move_with_the_image(fit, changes):
+    boxes = [(0.2, 0.3, 0.45, 0.7), (0.6, 0.35, 0.8, 0.5)]
+    image = drawn(boxes, (240, 320))
+    varied, matrix = Augmentation(**{**STILL, **changes}).vary(
+        image, image, np.random.default_rng(3), (0.1, 0.2, 0.9, 0.8)
+    )
+    preprocessing = replace(STRETCH, size=160, fit=fit)
+    seen = preprocessing.apply(varied)[:, :, 0].astype(np.float32) / 255.0
+    expected = cv2.resize(seen, (10, 10), interpolation=cv2.INTER_AREA)
+    found = opacity_targets(boxes, varied.shape, matrix, preprocessing, (10, 10))
+    assert expected.max() > 0.9
+    assert np.abs(found - expected).max() < 0.3  # of a place: edges are drawn in eighths
+    assert np.abs(found - expected).mean() < 0.02
+
+
+def test_a_lung_crop_spreads_the_lungs_over_the_image():
+    lungs = (0.25, 0.2, 0.75, 0.7)
+    image = drawn([lungs], (200, 200))
+    cropped, _ = Augmentation(**{**STILL, "lung_crop": 1.0}).vary(
+        image, image, np.random.default_rng(0), lungs
+    )
+    assert (image > 0).mean() == pytest.approx(0.25, abs=0.01)
+    assert 0.5 < (cropped > 0).mean() < 1.0
+
+
+def test_the_loss_of_each_kind_of_label():
+    maps = np.zeros((3, 2, 2, 4), np.float32)
+    maps[:, :, :, :3] = [2.0, 1.0, 0.0]
+    maps[:, 0, 0, 3] = 3.0
+    one_hot = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 0]], bool)
+    classes = targets(one_hot, np.ones((3, 3), bool))
+    places = np.zeros((3, 2, 2), np.float32)
+    places[:, 0, 0] = 1.0
+    wanted = map_loss_targets(
+        classes, np.array([0, 0.5, 0], np.float32), places, np.array([0, 0, 1], np.float32)
+    )
+    loss = np.asarray(MapLoss(3, healthy=1, opacity=2.0).call(wanted, maps))
+    chances = np.exp([2.0, 1.0, 0.0]) / np.exp([2.0, 1.0, 0.0]).sum()
+    assert loss[0] == pytest.approx(-np.log(chances[0]), rel=1e-5)
+    assert loss[1] == pytest.approx(-0.5 * np.log(1.0 - chances[1]), rel=1e-5)
+    assert loss[2] == pytest.approx(2.0 * (np.log1p(np.exp(-3.0)) + 3 * np.log(2.0)) / 4, rel=1e-5)
+
+
+def test_a_set_of_one_class_does_not_decide_how_often_the_class_is_drawn():
+    def some(count, label, data_set):
+        return [
+            Sample(None, label, "train", f"{data_set}{label}{n}", columns={"set": data_set})
+            for n in range(count)
+        ]
+
+    samples = [*some(36, "ill", "mixed"), *some(64, "well", "mixed"), *some(400, "well", "alone")]
+    weights = sampling_weights(samples, 0.5, set_balance=0.5)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[:100].sum() == pytest.approx(10 / (10 + 20))
+    assert weights[:36].sum() / weights[:100].sum() == pytest.approx(6 / (6 + 8))
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory):
+    """Healthy: nothing. Ill: a bright disc, with a box round it. Other: a disc and no class."""
+    root = tmp_path_factory.mktemp("discs")
+    rng = np.random.default_rng(0)
+    samples = []
+    for number in range(120):
+        label = ("healthy", "covid", "other")[number % 3]
+        pixels = rng.integers(90, 140, (64, 64)).astype(np.uint8)
+        boxes = ()
+        if label != "healthy":
+            x, y = (int(value) for value in rng.integers(14, 50, 2))
+            cv2.circle(pixels, (x, y), 10, 230, -1)
+            boxes = tuple([((x - 10) / 64, (y - 10) / 64, (x + 10) / 64, (y + 10) / 64)])
+        path = root / f"{number}.png"
+        cv2.imwrite(str(path), pixels)
+        split = "val" if number >= 90 else "train"
+        samples.append(
+            Sample(path, label, split, str(number), "one", number, opacity_boxes=boxes)
+        )
+    return Dataset(tuple(samples), ("covid", "healthy"))
+
+
+@pytest.fixture(scope="module")
+def runs(discs, tmp_path_factory):
+    """A network of classes alone, and one that goes on from it with everything."""
+    root = tmp_path_factory.mktemp("runs")
+    plain = replace(
+        RECIPES["frontal"],
+        turned_label=None,
+        phases=(Phase(2, 1e-3, 1),),
+        preprocessing=STRETCH,
+        keep="last",
+    )
+    classes = tuple(one for one in discs.samples if one.label in discs.classes)
+    name = {"data_name": {"name": "discs"}}
+    train(replace(discs, samples=classes), plain, root / "plain", **name)
+    everything = replace(
+        RECIPES["hospitals"].for_network_of(plain),
+        preprocessing=replace(STRETCH, size=96),
+        augmentation=Augmentation(**{**STILL, "flip": 0.5, "shift": 0.05}),
+        phases=(Phase(20, 3e-3, 1),),
+        batch_size=8,
+    )
+    train(discs, everything, root / "everything", start=root / "plain", **name)
+    return root
+
+
+def test_a_run_learns_where_the_opacity_is_and_who_is_not_healthy(discs, runs):
+    model = keras.saving.load_model(runs / "everything" / MODEL, compile=False)
+    held_out = [one for one in discs.split("val") if one.label != "healthy"]
+    size = replace(STRETCH, size=96)
+    inputs = np.stack([size.apply(cv2.imread(str(one.path), 0)) for one in held_out])
+    maps = np.asarray(activation_map_model(model).predict(inputs, verbose=0))
+    assert maps.shape == (len(held_out), 3, 3, 3)
+    hits = 0
+    for one, found in zip(held_out, maps[..., 2], strict=True):
+        row, column = np.unravel_index(found.argmax(), found.shape)
+        left, top, right, bottom = one.opacity_boxes[0]
+        hits += left < (column + 1) / 3 and column / 3 < right
+        hits += top < (row + 1) / 3 and row / 3 < bottom
+    assert hits / (2 * len(held_out)) > 0.85
+    logits = np.asarray(model.predict(inputs, verbose=0))
+    assert logits.shape == (len(held_out), 2)
+    others = np.array([one.label == "other" for one in held_out])
+    assert (logits[others, 0] > logits[others, 1]).mean() > 0.8
+
+
+def test_pruned_and_averaged_networks_keep_the_channel(discs, runs, tmp_path):
+    teacher = runs / "everything"
+    changes = {"phases": (Phase(1, 1e-3, 1),), "seed": 1}
+    prune(teacher, discs, 0.5, tmp_path / "narrow", view_count=1, changes=changes)
+    average([teacher, teacher], discs, tmp_path / "mean")
+    for folder in ("narrow", "mean"):
+        model = keras.saving.load_model(tmp_path / folder / MODEL, compile=False)
+        assert activation_map_model(model).output.shape[-1] == 3
+        assert model.output.shape[-1] == 2
+
+
+def test_what_a_batch_shows_depends_on_the_epoch_alone(discs):
+    recipe = replace(RECIPES["hospitals"], preprocessing=STRETCH, batch_size=4)
+    first, again = (
+        TrainingBatches(discs.split("train"), discs.classes, recipe, 0, places=(4, 4))[1]
+        for _ in range(2)
+    )
+    for one, other in zip(first, again, strict=True):
+        assert np.array_equal(one, other)
+    assert first[1].shape == (4, 2 * 2 + 2 + 16)
+
+
+def test_a_network_with_the_channel_gives_scores_of_the_classes_alone():
+    recipe = replace(RECIPES["frontal"], opacity=1.0, turned_label=None)
+    model = build_network(recipe, 3)
+    assert model.output.shape == (None, 3)
+    assert activation_map_model(model).output.shape[-1] == 4
