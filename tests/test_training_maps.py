@@ -9,7 +9,7 @@ import pytest
 keras = pytest.importorskip("keras")
 pytest.importorskip("sklearn")
 
-from xrayedge.training.data import Dataset, Sample
+from xrayedge.data import Dataset, Sample
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
@@ -115,13 +115,11 @@ def discs(tmp_path_factory):
         if label != "healthy":
             x, y = (int(value) for value in rng.integers(14, 50, 2))
             cv2.circle(pixels, (x, y), 10, 230, -1)
-            boxes = tuple([((x - 10) / 64, (y - 10) / 64, (x + 10) / 64, (y + 10) / 64)])
+            boxes = (((x - 10) / 64, (y - 10) / 64, (x + 10) / 64, (y + 10) / 64),)
         path = root / f"{number}.png"
         cv2.imwrite(str(path), pixels)
         split = "val" if number >= 90 else "train"
-        samples.append(
-            Sample(path, label, split, str(number), "one", number, opacity_boxes=boxes)
-        )
+        samples.append(Sample(path, label, split, str(number), "one", number, opacity_boxes=boxes))
     return Dataset(tuple(samples), ("covid", "healthy"))
 
 

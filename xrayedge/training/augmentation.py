@@ -138,9 +138,7 @@ class Augmentation:
             pixels = _collimate(pixels, rng)
         return pixels, matrix
 
-    def _geometry(
-        self, shape: tuple[int, ...], rng: np.random.Generator
-    ) -> NDArray[np.float64]:
+    def _geometry(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
         height, width = shape
         angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
         scale = 1.0 + rng.uniform(-self.zoom, self.zoom)
@@ -161,9 +159,7 @@ class Augmentation:
         return np.asarray(cv2.LUT(pixels, table), dtype=np.uint8)
 
 
-def _cut_to(
-    box: Box, shape: tuple[int, ...], rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _cut_to(box: Box, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """The transform that spreads a box and a random margin on each side over the whole image."""
     height, width = shape
     left, top, right, bottom = box

@@ -97,8 +97,8 @@ def opacity_targets(
     """
     height, width = shape
     fine = np.zeros((places[0] * _FINER, places[1] * _FINER), np.uint8)
-    frame = preprocessing.frame(height, width)
-    to_fine = np.array([fine.shape[1] / (frame[2] - frame[0]), fine.shape[0] / (frame[3] - frame[1])])
+    frame = np.array(preprocessing.frame(height, width))
+    to_fine = np.array(fine.shape[::-1]) / (frame[2:] - frame[:2])
     for left, top, right, bottom in boxes:
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
         # Edges are half a pixel from the centres that the transform is of.
