@@ -1,4 +1,5 @@
 import csv
+import shutil
 
 import cv2
 import numpy as np
@@ -150,10 +151,10 @@ def test_a_split_of_one_class_is_refused(tmp_path):
 def test_what_can_not_be_trained_on_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="no such"):
         data.load_dataset(tmp_path / "gone")
-    with pytest.raises(DatasetError, match="no pictures"):
+    with pytest.raises(DatasetError, match="no images"):
         data.load_dataset(tmp_path)
     (tmp_path / "ill").mkdir()
-    with pytest.raises(DatasetError, match="ill: the class folder holds no picture"):
+    with pytest.raises(DatasetError, match="ill: the class folder holds no image"):
         data.load_dataset(tmp_path)
     for number in range(8):
         picture(tmp_path / "ill" / f"{number}.png")
@@ -169,3 +170,236 @@ def test_a_manifest_without_labels_is_refused(tmp_path):
     path.write_text("file,split\na.png,train\n")
     with pytest.raises(DatasetError, match="no column label"):
         data.load_dataset(path)
+
+
+def site_rows(site, **columns):
+    """A small manifest of a site: two patients of each class in each split."""
+    return [
+        {
+            "file": f"{site}/{split}-{label}{patient}.png",
+            "label": label,
+            "split": split,
+            "patient_id": f"{site}-{split}-{label}{patient}",
+            "source": site,
+            **columns,
+        }
+        for split in ("train", "val", "test")
+        for label in ("covid", "healthy")
+        for patient in range(2)
+    ]
+
+
+def test_several_manifests_and_folders_are_one_data_set(tmp_path):
+    one = manifest(tmp_path / "a", site_rows("north"))
+    two = manifest(tmp_path / "b", site_rows("south"))
+    for split in ("train", "valid"):
+        for label in ("covid", "healthy"):
+            picture(tmp_path / "c" / split / label / "x.png")
+    dataset = data.load_dataset([one, two, tmp_path / "c"])
+    assert dataset.classes == ("covid", "healthy")
+    assert {sample.source for sample in dataset.samples} == {"north", "south", ""}
+    assert dataset.summary() == {
+        "train": {"covid": 5, "healthy": 5},
+        "val": {"covid": 5, "healthy": 5},
+        "test": {"covid": 4, "healthy": 4},
+    }
+    assert data.load_dataset([one]).digest() == data.load_dataset(one).digest()
+
+
+def test_a_patient_of_two_manifests_stays_on_one_side(tmp_path):
+    one = manifest(tmp_path / "a", site_rows("north"))
+    rows = site_rows("south")
+    rows[-1]["patient_id"] = "north-train-covid0"
+    two = manifest(tmp_path / "b", rows)
+    with pytest.raises(
+        DatasetError, match=r"b/manifest.csv, row 13 is in 'test'.*a/manifest.csv, row 2, of the"
+    ):
+        data.load_dataset([one, two])
+
+
+def test_files_of_one_name_in_two_manifests_are_two_patients(tmp_path):
+    rows = [
+        {"file": f"{label}{number}.png", "label": label}
+        for label in ("covid", "healthy")
+        for number in range(6)
+    ]
+    paths = [manifest(tmp_path / name, rows) for name in ("a", "b")]
+    dataset = data.load_dataset(paths)
+    assert len({sample.group for sample in dataset.samples}) == 24
+    assert not any(sample.patient_known for sample in dataset.samples)
+
+
+def with_boxes(tmp_path, row, **change):
+    rows = site_rows("north", opacity_boxes="", lung_box="")
+    rows[0].update(opacity_boxes="[[0.1, 0.2, 0.5, 0.75], [0, 0, 1, 1]]", lung_box="[0, 0, 1, 0.9]")
+    rows[1].update(opacity_boxes="[]", lung_box="[[0.25, 0, 1, 1]]")
+    rows[row].update(change)
+    return manifest(tmp_path, rows)
+
+
+def test_boxes_are_read_and_none_found_differs_from_nobody_looked(tmp_path):
+    samples = data.load_dataset(with_boxes(tmp_path, 0)).samples
+    assert samples[0].opacity_boxes == ((0.1, 0.2, 0.5, 0.75), (0.0, 0.0, 1.0, 1.0))
+    assert samples[0].lung_box == (0.0, 0.0, 1.0, 0.9)
+    assert (samples[1].opacity_boxes, samples[1].lung_box) == ((), (0.25, 0.0, 1.0, 1.0))
+    assert (samples[2].opacity_boxes, samples[2].lung_box) == (None, None)
+
+
+def test_the_digest_knows_boxes(tmp_path):
+    one = data.load_dataset(with_boxes(tmp_path, 0)).digest()
+    two = data.load_dataset(with_boxes(tmp_path, 0, opacity_boxes="[[0, 0, 1, 1]]")).digest()
+    assert one != two
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "message"),
+    [
+        (
+            0,
+            "opacity_boxes",
+            "[[0.5, 0, 1.2, 1]]",
+            r"row 2: opacity_boxes holds \[0.5, 0, 1.2,",
+        ),
+        (0, "opacity_boxes", "[[0.5, 0, 0.5, 1]]", r"row 2: opacity_boxes holds"),
+        (0, "opacity_boxes", "[[0, NaN, 1, 1]]", "row 2: opacity_boxes holds"),
+        (0, "opacity_boxes", "[[0, true, 1, 1]]", "row 2: opacity_boxes holds"),
+        (0, "opacity_boxes", '[[0, "0", 1, 1]]', "row 2: opacity_boxes holds"),
+        (0, "opacity_boxes", "[0, 0, 1, 1]", "row 2: opacity_boxes holds 0, not"),
+        (0, "opacity_boxes", '{"a": 1}', "row 2: opacity_boxes is no JSON list"),
+        (0, "opacity_boxes", "[[0, 0, 1", "row 2: opacity_boxes is no JSON: "),
+        (0, "opacity_boxes", "[" * 100_000, "row 2: opacity_boxes is no JSON: "),
+        (1, "lung_box", "[[0, 0, 1, 1], [0, 0, 1, 1]]", "row 3: lung_box holds"),
+        (1, "lung_box", "none", "row 3: lung_box is no JSON"),
+        (2, "opacity_boxes", "[[0, 0, 1, 1]]", "row 4: an opacity on an image labelled 'healthy'"),
+    ],
+)
+def test_a_bad_box_is_named(tmp_path, row, column, value, message):
+    with pytest.raises(DatasetError, match="manifest.csv, " + message):
+        data.load_dataset(with_boxes(tmp_path, row, **{column: value}))
+
+
+def test_labels_that_are_no_classes_are_counted_or_loaded_but_never_classes(tmp_path):
+    rows = site_rows("north")
+    for row, label in zip(rows[1::2], ("other", "other", "indeterminate"), strict=False):
+        row["label"] = label
+    path = manifest(tmp_path, rows)
+    without = data.load_dataset(path)
+    assert without.classes == ("covid", "healthy")
+    assert without.left_out == {"other": 2, "indeterminate": 1}
+    assert len(without.samples) == 9
+    everything = data.load_dataset(path, non_classes=True)
+    assert everything.classes == ("covid", "healthy")
+    assert everything.left_out == {}
+    assert everything.summary()["train"] == {"covid": 1, "healthy": 1, "other": 2}
+
+
+def test_a_label_that_is_neither_class_nor_allowed_is_named(tmp_path):
+    rows = site_rows("north")
+    rows[4]["label"] = "covdi"
+    path = manifest(tmp_path, rows)
+    with pytest.raises(DatasetError, match=r"row 6: the label 'covdi' is neither a class \(covid,"):
+        data.load_dataset(path, classes=("covid", "healthy", "pneumonia"), complete=False)
+    with pytest.raises(DatasetError, match="row 6: no image of its class 'covdi' is in 'train'"):
+        data.load_dataset(path)
+
+
+def test_a_misspelt_class_folder_is_named(tmp_path):
+    for folder in ("train/covid", "train/healthy", "test/covid", "test/helthy"):
+        picture(tmp_path / folder / "a.png")
+    with pytest.raises(DatasetError, match="'helthy' is in 'train', which holds covid, healthy"):
+        data.load_dataset(tmp_path, with_val=False)
+    with pytest.raises(DatasetError, match="test/helthy: is named after no class"):
+        data.load_dataset(tmp_path, with_val=False, classes=("covid", "healthy"))
+
+
+def test_hidden_folders_and_files_are_passed_over(tmp_path):
+    for label in ("covid", "healthy"):
+        picture(tmp_path / label / "a.png")
+        picture(tmp_path / label / ".thumbnails" / "b.png")
+        (tmp_path / label / "._a.png").write_bytes(b"resource fork")
+    picture(tmp_path / ".ipynb_checkpoints" / "a.png")
+    (tmp_path / "__MACOSX").mkdir()
+    dataset = data.load_dataset(tmp_path, complete=False)
+    assert [sample.path.name for sample in dataset.samples] == ["a.png", "a.png"]
+
+
+def test_a_class_folder_beside_the_splits_is_named(tmp_path):
+    for folder in ("train/covid", "train/healthy", "pneumonia"):
+        picture(tmp_path / folder / "a.png")
+    with pytest.raises(DatasetError, match="pneumonia: stands beside the splits train"):
+        data.load_dataset(tmp_path)
+
+
+def test_copies_of_one_image_never_part(tmp_path):
+    for label in ("covid", "healthy"):
+        for number in range(12):
+            picture(tmp_path / "all" / label / f"{number}.png")
+    copy = tmp_path / "all" / "covid" / "copy.png"
+    copy.write_bytes((tmp_path / "all" / "covid" / "3.png").read_bytes())
+    sides = {s.path.name: s.split for s in data.load_dataset(tmp_path / "all").samples[:13]}
+    assert sides["copy.png"] == sides["3.png"]
+    for split in ("train", "test"):
+        for label in ("covid", "healthy"):
+            picture(tmp_path / "split" / split / label / "a.png")
+    shutil.copy(tmp_path / "split/train/covid/a.png", tmp_path / "split/test/covid/a.png")
+    with pytest.raises(DatasetError, match="a copy of it, is in 'test'"):
+        data.load_dataset(tmp_path / "split", with_val=False)
+
+
+def test_a_folder_is_filtered_by_split_and_label(tmp_path):
+    for split in ("train", "test"):
+        for label in ("covid", "healthy"):
+            picture(tmp_path / "split" / split / label / "a.png")
+            picture(tmp_path / "flat" / label / "a.png")
+    found = data.load_dataset(tmp_path / "split", [("split", "test")], complete=False)
+    assert {sample.path.parts[-3] for sample in found.samples} == {"test"}
+    found = data.load_dataset(tmp_path / "split", [("label", "covid")], complete=False)
+    assert {sample.label for sample in found.samples} == {"covid"}
+    with pytest.raises(DatasetError, match="has no split to filter"):
+        data.load_dataset(tmp_path / "flat", [("split", "test")], complete=False)
+    with pytest.raises(DatasetError, match="a folder has no column 'set'"):
+        data.load_dataset(tmp_path / "flat", [("set", "a")], complete=False)
+
+
+TABLE = "file,label\né.png,covid\nb.png,healthy\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (TABLE.encode("latin-1"), "manifest.csv, row 2: is not UTF-8; save it as UTF-8"),
+        (TABLE.encode("utf-16"), "manifest.csv: is UTF-16; save it as UTF-8"),
+        (TABLE.replace(",", ";").encode(), "its columns are separated by semicolons; use commas"),
+        (TABLE.replace(",", "\t").encode(), "its columns are separated by tabs; use commas"),
+        (b"file,label\n" + b"a" * 200_000 + b",covid\n", "line 2: no CSV"),
+        (b"file,label\na.png\n", "row 2: file or label is empty"),
+        (b"", "no column file, label"),
+    ],
+)
+def test_a_manifest_in_another_form_is_named(tmp_path, content, message):
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        data.load_dataset(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    for name in ("é.png", "b.png"):
+        picture(tmp_path / name)
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(TABLE.encode("utf-8-sig"))
+    assert [s.label for s in data.load_dataset(path, complete=False).samples] == [
+        "covid",
+        "healthy",
+    ]
+
+
+def test_the_sites_load_beside_the_first_data(data_root):
+    if not (data_root / "sites_manifest.csv").is_file():
+        pytest.skip("no sites_manifest.csv beside the labelled radiographs")
+    paths = [data_root / "manifest.csv", data_root / "sites_manifest.csv"]
+    dataset = data.load_dataset(paths, non_classes=True)
+    assert dataset.classes == ("covid", "healthy", "pneumonia")
+    read = [sample for sample in dataset.samples if sample.opacity_boxes is not None]
+    assert {sample.label for sample in read} == {"covid", "healthy", "indeterminate", "pneumonia"}
+    assert all(sample.opacity_boxes == () for sample in read if sample.label == "healthy")

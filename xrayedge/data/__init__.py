@@ -1,4 +1,4 @@
-"""Labelled pictures: manifests, folders, splits by patient. Needs no Keras."""
+"""Labelled images: manifests, folders, splits by patient. Needs no Keras."""
 
 from .loading import load_dataset
 from .reading import model_inputs, read_sample

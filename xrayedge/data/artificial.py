@@ -1,4 +1,4 @@
-"""Pictures that no X-ray unit takes, drawn from a seed: what the frontal check must also refuse."""
+"""Images that no X-ray unit takes, drawn from a seed: what the frontal check must also refuse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Draw = Callable[[tuple[int, int], np.random.Generator], NDArray[np.uint8]]
 
 
 def draw(kind: str, seed: int) -> NDArray[np.uint8]:
-    """One picture ``uint8 [H, W]`` of a kind of `KINDS`; the same for the same seed."""
+    """One image ``uint8 [H, W]`` of a kind of `KINDS`; the same for the same seed."""
     rng = np.random.default_rng([list(KINDS).index(kind), seed])
     shape = (int(rng.integers(160, 513)), int(rng.integers(160, 513)))
     return KINDS[kind](shape, rng)

@@ -1,86 +1,162 @@
-"""Labelled pictures: a folder per class or a manifest CSV, always split by patient."""
+"""From folders and manifests to one data set, split by patient."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DatasetError
-from ..imaging import PICTURE_SUFFIXES
 from .artificial import KINDS
-from .samples import ARTIFICIAL_LABEL, INVERTED_LABEL, SPLITS, TURNED_LABEL, Dataset, Sample
+from .folder import read_folder
+from .manifest import read_manifest, split_name
+from .samples import (
+    ARTIFICIAL_LABEL,
+    INVERTED_LABEL,
+    NON_CLASSES,
+    SPLITS,
+    TURNED_LABEL,
+    Dataset,
+    Sample,
+)
+from .splits import check_sides, check_trainable, complete_splits
 
-#: Drawn pictures of each kind of `artificial.KINDS`, per split.
+#: Drawn images of each kind of `artificial.KINDS`, per split.
 _ARTIFICIAL = {"train": 40, "val": 10, "test": 10}
-_FOLDS = 6  # one fold of six, about 17 %, becomes a missing `val`, and another a missing `test`
 
 
 def load_dataset(
-    data: Path,
+    data: Path | Sequence[Path],
     where: Sequence[tuple[str, str]] = (),
     *,
     seed: int = 0,
     complete: bool = True,
     with_val: bool = True,
     turned_of: str | None = None,
+    classes: Collection[str] | None = None,
+    non_classes: bool = False,
 ) -> Dataset:
-    """Load labelled pictures.
+    """Load labelled images.
 
     Parameters
     ----------
     data
-        A manifest CSV with the columns ``file`` (relative to the CSV) and ``label``, and where
-        there are any ``split``, ``group_id`` or ``patient_id``, and ``source``; or a folder with
-        a folder per class, or with ``train``/``val``/``test`` folders of those.
+        One or several of: a manifest CSV with the columns ``file`` (relative to the CSV) and
+        ``label``, and where there are any ``split``, ``group_id`` or ``patient_id``, ``source``,
+        ``opacity_boxes`` (a JSON list of [left, top, right, bottom] in fractions of width and
+        height; ``[]`` where somebody looked and found none, empty where nobody looked) and
+        ``lung_box`` (one such box); a folder with a folder per class, or with
+        ``train``/``val``/``test`` folders of those. An id names one patient in all of them.
     where
-        ``(column, value)`` pairs; a manifest's row is used if it matches one value of each column.
+        ``(column, value)`` pairs; an image is used if it matches one value of each column. A
+        folder has the columns ``split`` and ``label``.
     seed
         Chooses the patients of a split that the data don't bring.
     complete
-        Whether missing splits are made out of the patients that there are.
+        To train: missing splits are made out of the patients that there are, and each split must
+        hold two classes.
     with_val
         Whether a missing ``val`` is among them.
     turned_of
-        A class whose pictures also appear on their side or upside down, as a class ``turned``,
-        and with bones dark, as ``inverted``; drawn pictures join as ``artificial``. See
+        A class whose images also appear on their side or upside down, as a class ``turned``,
+        and with bones dark, as ``inverted``; drawn images join as ``artificial``. See
         `Recipe.turned_label`.
+    classes
+        The classes that there may be; ``None`` makes a class of every label.
+    non_classes
+        Whether images labelled with one of `NON_CLASSES` are among the samples. Such a label is
+        never a class; images that are left out for it are counted in `Dataset.left_out`.
 
     Raises
     ------
     DatasetError
-        A file is missing, a row is incomplete, a patient is on two sides, or there is one class.
+        A file is missing, a row is not as it should be, a patient is on two sides, or there is
+        one class to train on; the message names the file and the row.
     """
-    if data.is_dir():
-        if where:
-            raise DatasetError(f"{data}: a folder has no columns to filter; use a manifest CSV")
-        samples = _read_folder(data)
-    elif data.is_file():
-        samples = _read_manifest(data, where)
-    else:
-        raise DatasetError(f"{data}: no such folder or manifest CSV")
+    paths = [data] if isinstance(data, Path) else list(data)
+    named = ", ".join(map(str, paths))
+    samples = [sample for path in paths for sample in _read(path, where, classes, len(paths) > 1)]
     if not samples:
-        raise DatasetError(f"{data}: no pictures found; expected a folder per class or a manifest")
-    if complete:
-        samples = _complete_splits(samples, seed, with_val)
-    _check(samples, data)
+        raise DatasetError(
+            f"{named}: no images found; expected a folder per class or a manifest"
+            if not where
+            else f"{named}: no image matches {' '.join('='.join(pair) for pair in where)}"
+        )
+    left_out: Counter[str] = Counter()
+    if not non_classes:
+        left_out.update(sample.label for sample in samples if sample.label in NON_CLASSES)
+        samples = [sample for sample in samples if sample.label not in NON_CLASSES]
+    if not samples:
+        raise DatasetError(f"{named}: all images are labelled {' or '.join(left_out)}: no class")
+    try:
+        if complete:
+            samples = complete_splits(samples, seed, with_val)
+        check_sides(samples)
+        if complete:
+            check_trainable(samples)
+    except DatasetError as error:
+        raise DatasetError(f"{named}: {error}") from error
+    samples = _of_splits(samples, {value for column, value in where if column == "split"})
     if turned_of is not None:
         samples = samples + _varied(samples, turned_of, seed) + _drawn(samples)
-    return Dataset(tuple(samples), tuple(sorted({sample.label for sample in samples})))
+    found = {sample.label for sample in samples} - set(NON_CLASSES)
+    return Dataset(tuple(samples), tuple(sorted(found)), dict(left_out))
+
+
+def _read(
+    path: Path,
+    where: Sequence[tuple[str, str]],
+    classes: Collection[str] | None,
+    of_several: bool,
+) -> list[Sample]:
+    if path.is_dir():
+        for column in sorted({column for column, _ in where} - {"split", "label"}):
+            raise DatasetError(
+                f"{path}: a folder has no column {column!r} to filter; use a manifest CSV"
+            )
+        labels = {value for column, value in where if column == "label"}
+        samples = read_folder(path, classes)
+        return [sample for sample in samples if not labels or sample.label in labels]
+    if path.is_file():
+        samples = read_manifest(path, where, classes)
+        if of_several:  # without an id the file's name is the group; another manifest may have it
+            return [one if one.patient_known else _alone(one) for one in samples]
+        return samples
+    raise DatasetError(f"{path}: no such folder or manifest CSV")
+
+
+def _alone(sample: Sample) -> Sample:
+    return replace(sample, group=str(sample.path))
+
+
+def _of_splits(samples: list[Sample], wanted: set[str]) -> list[Sample]:
+    if not wanted:
+        return samples
+    for sample in samples:
+        if not sample.split:
+            raise DatasetError(
+                f"{sample.place}: has no split to filter; put the images into train, val and test "
+                "folders, or use a manifest CSV with a column split"
+            )
+    names = {split_name(one) or one for one in wanted}
+    found = [sample for sample in samples if sample.split in names]
+    if not found:
+        raise DatasetError(f"no image is in the split {' or '.join(sorted(wanted))}")
+    return found
 
 
 def _varied(samples: list[Sample], label: str, seed: int) -> list[Sample]:
-    """Each picture of one class turned at random, and inverted, in its original's split and group.
+    """Each image of one class turned at random, and inverted, in its original's split and group.
 
-    Every second inverted picture is turned as well.
+    Every second inverted image is turned as well.
     """
     rng = np.random.default_rng(seed)
     chosen = [sample for sample in samples if sample.label == label]
     if not chosen:
-        raise DatasetError(f"the data hold no picture labelled {label!r}")
+        raise DatasetError(f"the data hold no image labelled {label!r}")
     turned = [
         replace(sample, label=TURNED_LABEL, quarter_turns=int(rng.integers(1, 4)))
         for sample in chosen
@@ -98,7 +174,7 @@ def _varied(samples: list[Sample], label: str, seed: int) -> list[Sample]:
 
 
 def _drawn(samples: list[Sample]) -> list[Sample]:
-    """Artificial pictures for each split that there is."""
+    """Artificial images for each split that there is."""
     splits = [split for split in SPLITS if any(sample.split == split for sample in samples)]
     return [
         Sample(
@@ -113,120 +189,3 @@ def _drawn(samples: list[Sample]) -> list[Sample]:
         for kind in KINDS
         for number in range(_ARTIFICIAL[split])
     ]
-
-
-def _read_folder(root: Path) -> list[Sample]:
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    split_folders = [folder for folder in folders if folder.name in SPLITS]
-    if split_folders:
-        return [
-            replace(sample, split=folder.name)
-            for folder in split_folders
-            for sample in _read_class_folders(folder)
-        ]
-    return _read_class_folders(root)
-
-
-def _read_class_folders(root: Path) -> list[Sample]:
-    samples: list[Sample] = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        files = sorted(
-            path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES
-        )
-        if not files:
-            raise DatasetError(f"{folder}: the class folder holds no picture; fill or remove it")
-        # A folder can't say which pictures share a patient: each counts as its own.
-        samples += [Sample(path, folder.name, "", group=str(path)) for path in files]
-    return samples
-
-
-def _read_manifest(manifest: Path, where: Sequence[tuple[str, str]]) -> list[Sample]:
-    with manifest.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        columns = set(reader.fieldnames or ())
-        missing = sorted(({"file", "label"} | {column for column, _ in where}) - columns)
-        if missing:
-            raise DatasetError(f"{manifest}: no column {', '.join(missing)}")
-        rows = list(enumerate(reader, start=2))
-    wanted: dict[str, set[str]] = {}
-    for column, value in where:
-        wanted.setdefault(column, set()).add(value)
-    samples = []
-    for number, row in rows:
-        if not all(row[column] in values for column, values in wanted.items()):
-            continue
-        if not row["file"] or not row["label"]:
-            raise DatasetError(f"{manifest}, row {number}: file or label is empty")
-        path = manifest.parent / row["file"]
-        if not path.is_file():
-            raise DatasetError(f"{manifest}, row {number}: {row['file']} does not exist")
-        split = row.get("split") or ""
-        if split and split not in SPLITS:
-            raise DatasetError(f"{manifest}, row {number}: split {split!r} is none of {SPLITS}")
-        group = row.get("group_id") or row.get("patient_id") or row["file"]
-        source = row.get("source") or ""
-        samples.append(Sample(path, row["label"], split, group, source, number, columns=row))
-    return samples
-
-
-def _complete_splits(samples: list[Sample], seed: int, with_val: bool) -> list[Sample]:
-    """Give a split to what has none: all of it, or a `val` out of `train`."""
-    unsplit = [sample for sample in samples if not sample.split]
-    if unsplit and len(unsplit) < len(samples):
-        raise DatasetError("some pictures have a split and others none; give all or none")
-    if unsplit:
-        held_out = _one_fold(samples, seed)
-        samples = [
-            replace(sample, split="test" if sample.group in held_out else "train")
-            for sample in samples
-        ]
-    if with_val and not any(sample.split == "val" for sample in samples):
-        train = [sample for sample in samples if sample.split == "train"]
-        held_out = _one_fold(train, seed)
-        samples = [
-            replace(sample, split="val")
-            if sample.split == "train" and sample.group in held_out
-            else sample
-            for sample in samples
-        ]
-    return samples
-
-
-def _one_fold(samples: list[Sample], seed: int) -> set[str]:
-    """The groups of one stratified fold: about a sixth of the patients of each class."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    labels = [sample.label for sample in samples]
-    groups = [sample.group for sample in samples]
-    per_class = {label: len({s.group for s in samples if s.label == label}) for label in labels}
-    smallest = min(per_class, key=lambda label: per_class[label])
-    if per_class[smallest] < _FOLDS:
-        raise DatasetError(
-            f"class {smallest!r} has {per_class[smallest]} patients; {_FOLDS} are needed to split"
-        )
-    folds = StratifiedGroupKFold(n_splits=_FOLDS, shuffle=True, random_state=seed)
-    _, held_out = next(folds.split(np.zeros(len(samples)), labels, groups))
-    return {groups[index] for index in held_out}
-
-
-def _check(samples: Iterable[Sample], data: Path) -> None:
-    sides: dict[str, Sample] = {}
-    labels: dict[str, set[str]] = {}
-    for sample in samples:
-        labels.setdefault(sample.split, set()).add(sample.label)
-        first = sides.setdefault(sample.group, sample)
-        if first.split != sample.split:
-            raise DatasetError(
-                f"{_place(sample, data)} is in {sample.split!r}, but {_place(first, data)}, of the "
-                f"same patient, is in {first.split!r}; keep each patient on one side"
-            )
-    for split, found in labels.items():
-        if len(found) < 2:
-            where = f" in the split {split!r}" if split else ""
-            raise DatasetError(
-                f"{data}: only one class, {found.pop()!r}{where}; a classifier needs two"
-            )
-
-
-def _place(sample: Sample, data: Path) -> str:
-    return str(sample.path) if sample.row is None else f"{data}, row {sample.row}"

@@ -1,4 +1,4 @@
-"""Labelled pictures and the sets that they form."""
+"""Labelled images and the sets that they form."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SPLITS = ("train", "val", "test")
-HEALTHY = "healthy"
-#: Labels that say that a patient is ill, and not with which of the classes.
+#: Labels that are no classes: they say that a chest is not healthy, but not what it has.
 NON_CLASSES = ("indeterminate", "other")
+#: The class without findings, where the data have one.
+HEALTHY = "healthy"
 TURNED_LABEL = "turned"
 INVERTED_LABEL = "inverted"
 ARTIFICIAL_LABEL = "artificial"
 
-#: Left, top, right, bottom, in fractions of an image's width and height.
+#: Left, top, right, bottom, in fractions of the image's width and height, 0 to 1.
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled picture.
+    """One labelled image.
 
     Parameters
     ----------
     path
-        The picture's file.
+        The image's file.
     label
-        Its class.
+        Its class, or one of `NON_CLASSES`.
     split
-        ``train``, ``val`` or ``test``.
+        ``train``, ``val`` or ``test``; empty where the data don't say.
     group
-        Who it belongs to: pictures of one patient share a group and never part.
+        Who it belongs to: images of one patient share a group and never part.
     source
         The hospital or collection it came from; empty where the data don't say.
     row
@@ -44,13 +46,17 @@ class Sample:
     inverted
         Whether grey values are to be inverted after reading.
     drawn
-        Kind and seed of a picture that has no file: see `artificial.draw`.
-    opacity_boxes
-        Round each opacity that a radiologist has seen; ``None`` where none has looked.
-    lung_box
-        Round both lungs, where it is known.
+        Kind and seed of an image that has no file: see `artificial.draw`.
     columns
-        The manifest's row, to evaluate groups of pictures apart; empty for a folder.
+        The manifest's row, to evaluate groups of images apart; empty for a folder.
+    opacity_boxes
+        Around each opacity, as the image lies in its file; ``None`` where nobody looked for them.
+    lung_box
+        Around both lungs; ``None`` where it is not known.
+    manifest
+        Where ``row`` is; ``None`` in a folder.
+    patient_known
+        Whether the data say whose image it is; else ``group`` stands for the image alone.
     """
 
     path: Path
@@ -62,34 +68,57 @@ class Sample:
     quarter_turns: int = 0
     inverted: bool = False
     drawn: tuple[str, int] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     opacity_boxes: tuple[Box, ...] | None = None
     lung_box: Box | None = None
-    columns: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    manifest: Path | None = None
+    patient_known: bool = True
+
+    @property
+    def place(self) -> str:
+        """Where the data name it, for a message."""
+        return f"{self.path}" if self.row is None else f"{self.manifest}, row {self.row}"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples and the class names, sorted, that index a model's scores."""
+    """Samples and the class names, sorted, that index a model's scores.
+
+    Parameters
+    ----------
+    samples
+        The images; their labels are among ``classes`` or `NON_CLASSES`.
+    classes
+        Never holds one of `NON_CLASSES`.
+    left_out
+        Images of each of `NON_CLASSES` that the data hold but ``samples`` don't.
+    """
 
     samples: tuple[Sample, ...]
     classes: tuple[str, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """The samples of one split, in the data's own order."""
         return tuple(sample for sample in self.samples if sample.split == name)
 
     def digest(self) -> str:
-        """sha256 over every sample's bytes, label, split and group: names this very data set."""
+        """sha256 over every sample's bytes, label, split, group and boxes: names this very set."""
         total = hashlib.sha256()
         for sample in self.samples:
             content = sample.drawn or hashlib.sha256(sample.path.read_bytes()).hexdigest()
-            row = [content, sample.label, sample.split, sample.group, sample.quarter_turns]
+            row: list[Any] = [content, sample.label, sample.split, sample.group]
+            row.append(sample.quarter_turns)
+            # What follows stands only where there is some: data without it keep the digest that
+            # older runs recorded.
             row += [sample.inverted] if sample.inverted else []
+            if sample.opacity_boxes is not None or sample.lung_box is not None:
+                row += [{"opacity_boxes": sample.opacity_boxes, "lung_box": sample.lung_box}]
             total.update(json.dumps(row).encode())
         return total.hexdigest()
 
     def summary(self) -> dict[str, dict[str, int]]:
-        """Pictures per split and class."""
+        """Images per split and label."""
         counts = {
             split: Counter(sample.label for sample in self.samples if sample.split == split)
             for split in SPLITS
