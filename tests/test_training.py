@@ -290,6 +290,12 @@ def test_an_average_is_a_run_of_its_own(dataset, recipe, tmp_path):
     )
     for first, second, both in zip(one, two, mean, strict=True):
         assert np.allclose((first + second) / 2, both, atol=1e-6)
+    average(folders, dataset, tmp_path / "mostly", shares=[3, 1])
+    mostly = keras.saving.load_model(tmp_path / "mostly" / MODEL, compile=False).get_weights()
+    for first, second, both in zip(one, two, mostly, strict=True):
+        assert np.allclose(0.75 * first + 0.25 * second, both, atol=1e-6)
+    with pytest.raises(RunError, match="needs as many shares"):
+        average(folders, dataset, tmp_path / "another", shares=[1.0])
     with pytest.raises(RunError, match="holds a run"):
         average(folders, dataset, tmp_path / "mean")
     with pytest.raises(RunError, match="two runs"):

@@ -17,7 +17,9 @@ from .run import MODEL, RECORD, RunRecord
 from .train import finish, save, versions
 
 
-def average(runs: Sequence[Path], dataset: Dataset, out: Path) -> RunRecord:
+def average(
+    runs: Sequence[Path], dataset: Dataset, out: Path, shares: Sequence[float] | None = None
+) -> RunRecord:
     """Write the mean of finished runs' weights as a run of its own.
 
     Worth trying with runs that began with one another: between those the loss has no ridge, and
@@ -32,6 +34,8 @@ def average(runs: Sequence[Path], dataset: Dataset, out: Path) -> RunRecord:
         What the first run was trained on; the temperature is fitted on its split ``val``.
     out
         A folder that holds no run yet.
+    shares
+        Of each run in the mean, above 0; they are divided by their sum. Equal where not given.
 
     Raises
     ------
@@ -40,6 +44,8 @@ def average(runs: Sequence[Path], dataset: Dataset, out: Path) -> RunRecord:
     """
     if len(runs) < 2:
         raise RunError("an average needs two runs at least")
+    if shares is not None and (len(shares) != len(runs) or not all(one > 0 for one in shares)):
+        raise RunError(f"an average of {len(runs)} runs needs as many shares, each above 0")
     if (out / RECORD).exists():
         raise RunError(f"{out}: holds a run; give another folder")
     records = [RunRecord.read(run) for run in runs]
@@ -55,13 +61,14 @@ def average(runs: Sequence[Path], dataset: Dataset, out: Path) -> RunRecord:
     models = [keras.saving.load_model(run / MODEL, compile=False) for run in runs]
     together = zip(*(model.get_weights() for model in models), strict=True)
     model = models[0]
-    model.set_weights([np.mean(weights, axis=0) for weights in together])
+    model.set_weights([np.average(weights, axis=0, weights=shares) for weights in together])
     record = RunRecord(
         recipe=replace(first.recipe, name="average"),
         classes=first.classes,
         data=first.data,
         versions=versions(),
         averaged=tuple(record.to_dict() for record in records),
+        shares=tuple(shares or ()),
     )
     out.mkdir(parents=True, exist_ok=True)
     save(model, out / MODEL)

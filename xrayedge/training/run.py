@@ -56,6 +56,8 @@ class RunRecord:
         knows what data taught it, but any data of its classes serve to go on with.
     averaged
         The records of the runs whose weights were averaged, where no training made the model.
+    shares
+        Of each of those runs in the average; empty where they are equal.
     fraction
         Pruned runs: what was to be kept of the operations of ``start``, at their input's size.
     views
@@ -77,6 +79,7 @@ class RunRecord:
     start: dict[str, Any] | None = None
     bundle: dict[str, str] | None = None
     averaged: tuple[dict[str, Any], ...] = ()
+    shares: tuple[float, ...] = ()
     fraction: float | None = None
     views: int | None = None
     history: tuple[Epoch, ...] = ()
@@ -168,6 +171,7 @@ class RunRecord:
             values["recipe"] = Recipe.from_dict(values["recipe"])
             values["classes"] = tuple(values["classes"])
             values["averaged"] = tuple(values.get("averaged", ()))
+            values["shares"] = tuple(values.get("shares", ()))
             values["history"] = tuple(Epoch(**epoch) for epoch in values["history"])
             return cls(**values)
         except FileNotFoundError as error:
