@@ -17,10 +17,8 @@ from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
 from xrayedge.training.batches import TrainingBatches, sampling_weights
 from xrayedge.training.calibration import (
-    fit_bounded_weight,
     fit_temperature,
     fit_threshold,
-    fit_weight,
 )
 from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.losses import SourceAwareCrossentropy, targets
@@ -530,15 +528,6 @@ def test_a_recipe_survives_the_record():
         assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
-def test_the_weight_reaches_the_sensitivity_and_no_more():
-    own = np.array([0.5, 0.4, 0.3, 0.2, 0.1])
-    best_other = np.array([0.3, 0.5, 0.6, 0.7, 0.8])
-    for sensitivity, called in ((0.2, 1), (0.6, 3), (1.0, 5)):
-        weight = fit_weight(own, best_other, sensitivity)
-        assert (own * weight > best_other).sum() == called
-    assert fit_weight(own, best_other, 0.2) == 1.0
-
-
 def test_temperature_undoes_overconfidence():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(20_000, 3))
@@ -552,18 +541,3 @@ def test_the_threshold_lies_in_the_middle_of_the_gap():
     assert fit_threshold(scores, scores > 0.5) == pytest.approx(0.5)
     overlapping = fit_threshold(np.array([0.1, 0.6, 0.4, 0.9]), np.array([0, 0, 1, 1], bool))
     assert overlapping == pytest.approx(0.25) or overlapping == pytest.approx(0.75)
-
-
-def test_a_class_is_favoured_as_far_as_balanced_accuracy_allows():
-    labels = np.array([0] * 10 + [1] * 10)
-    own = np.r_[np.full(8, 0.05), 0.3, 0.45, np.full(8, 0.9), 0.45, 0.2]
-    probabilities = np.column_stack([1.0 - own, own])
-    # 0.45 of either class turn together: one lost, one won. Then 0.3 is lost, a twentieth.
-    # Taken is the middle between the two turns.
-    middle = np.sqrt(0.55 / 0.45 * 0.7 / 0.3)
-    assert fit_bounded_weight(probabilities, labels, 1, 0.04) == pytest.approx(middle)
-    middle = np.sqrt(0.8 / 0.2 * 0.95 / 0.05)
-    assert fit_bounded_weight(probabilities, labels, 1, 0.06) == pytest.approx(middle)
-    own = np.array([0.4, 0.1, 0.9, 0.8])
-    sure = np.column_stack([1.0 - own, own])
-    assert fit_bounded_weight(sure, np.array([0, 0, 1, 1]), 1, 0.0) == 1.0

@@ -106,6 +106,15 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A measured value, 0 to 1, and its 95 % interval over patients."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class OperatingPoint:
     """How probabilities become a label.
 
@@ -117,11 +126,17 @@ class OperatingPoint:
         Factor on each class's probability before the largest is taken.
     abstain_below
         The label is uncertain where its weighted share of the probability is below this.
+    sensitivity
+        Share of the ill that are not called healthy, on the images that the point was fitted on.
+    specificity
+        Share of the healthy that are called healthy, likewise.
     """
 
     name: str
     weights: dict[str, float]
     abstain_below: float
+    sensitivity: Interval | None = None
+    specificity: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -352,8 +367,17 @@ def _network(values: dict[str, Any]) -> Network:
         preprocessing=Preprocessing.from_dict(values["preprocessing"]),
         temperature=temperature,
         variants=tuple(_variant(variant) for variant in values["variants"]),
-        operating_points=tuple(OperatingPoint(**point) for point in values["operating_points"]),
+        operating_points=tuple(map(_operating_point, values["operating_points"])),
     )
+
+
+def _operating_point(values: dict[str, Any]) -> OperatingPoint:
+    rates = {
+        name: Interval(**values[name])
+        for name in ("sensitivity", "specificity")
+        if values.get(name) is not None
+    }
+    return OperatingPoint(**{**values, **rates})
 
 
 def _variant(values: dict[str, Any]) -> Variant:
