@@ -33,7 +33,7 @@ from quantise import int8_onnx, int8_tflite
 from rich.console import Console
 from rich.progress import Progress
 from xrayedge.converters import onnx as to_onnx
-from xrayedge.converters.calibration import CalibrationSet
+from xrayedge.converters.calibration_set import CalibrationSet
 
 from xrayedge import ModelBundle, read, shipped_bundles
 from xrayedge.bench.accuracy import load_samples

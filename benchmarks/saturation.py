@@ -24,8 +24,9 @@ import keras
 import numpy as np
 from commandline import add_where
 from onnxruntime.quantization import QuantType
-from xrayedge.converters import calibration, equalisation, onnx, parity, ranges, rounding
-from xrayedge.converters.convert import TrainedRun
+from xrayedge.converters import calibration_set, equalisation, onnx, ranges, rounding
+from xrayedge.converters.outputs import keras_maps
+from xrayedge.converters.trained import TrainedRun
 
 from xrayedge.data import load_dataset, model_inputs
 from xrayedge.machine import describe
@@ -60,7 +61,7 @@ def main() -> None:
     run = TrainedRun.open(arguments.run, arguments.data)
     preprocessing, temperature = run.record.recipe.preprocessing, run.record.temperature
     model = keras.saving.load_model(run.folder / MODEL, compile=False)
-    chosen = calibration.choose(run.dataset.split("train"), preprocessing)
+    chosen = calibration_set.choose(run.dataset.split("train"), preprocessing)
     equalised = equalisation.equalise(model, chosen)
     equalised = rounding.round_kernels(equalised, chosen)
     found = ranges.observe(equalised, chosen)["min-max"]
@@ -68,7 +69,7 @@ def main() -> None:
     samples = load_dataset(arguments.data, where, complete=False).samples
     every = max(1, len(samples) // arguments.pictures)
     inputs = model_inputs(samples[::every][: arguments.pictures], preprocessing)
-    reference = parity.float_probabilities(model, inputs, temperature)
+    reference = probabilities(keras_maps(model, inputs), temperature)
     vnni = [name for name in describe().cpu_features if "vnni" in name]
     print(f"here: {' '.join(vnni) or 'no VNNI'}")
     print("largest difference of a probability from the same file with exact sums, and from float")

@@ -34,9 +34,10 @@ from peers import keras_peers, multiply_accumulates
 from quantise import int8_onnx, int8_tflite
 from rich.console import Console
 from sklearn.metrics import balanced_accuracy_score
-from xrayedge.converters import calibration, equalisation, parity, ranges, rounding
+from xrayedge.converters import calibration_set, equalisation, parity, ranges, rounding
 from xrayedge.converters import onnx as to_onnx
 from xrayedge.converters import tflite as to_tflite
+from xrayedge.converters.outputs import engine_maps
 
 from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
@@ -46,6 +47,7 @@ from xrayedge.evaluation import Evaluation, evaluate, rows_by
 from xrayedge.evaluation.report import png
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
+from xrayedge.scores import probabilities
 from xrayedge.training import pruning
 from xrayedge.training.calibration import fit_temperature
 from xrayedge.training.losses import Distillation, LabelledAccuracy
@@ -293,9 +295,9 @@ def convert(student: Student, dataset: Dataset, out: Path) -> None:
     if all(target.exists() for target in targets):
         return
     _console.print(f"converting {student.name}")
-    chosen = calibration.choose(dataset.split("train"), student.preprocessing)
+    chosen = calibration_set.choose(dataset.split("train"), student.preprocessing)
     if student.passes == 0:
-        chosen = calibration.CalibrationSet(chosen.inputs[:UNTRAINED_PICTURES])
+        chosen = calibration_set.CalibrationSet(chosen.inputs[:UNTRAINED_PICTURES])
     model = keras.saving.load_model(student.folder / MODEL, compile=False)
     if student.name in PEERS:
         contents = [int8_tflite(model, chosen), int8_onnx(model, chosen)]
@@ -387,8 +389,8 @@ def measure(
             _console.print(f"judging {student.name}")
             content = files[student]["litert"].read_bytes()
             engine = open_engine("litert", content, threads=os.cpu_count() or 1)
-            scores[student] = parity.engine_probabilities(
-                engine, inputs[student.preprocessing], student.temperature
+            scores[student] = probabilities(
+                engine_maps(engine, inputs[student.preprocessing]), student.temperature
             )
     _console.print("timing")
     cases = [(student, engine) for student in students for engine in ENGINES]

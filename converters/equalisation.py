@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xrayedge.errors import ConversionError
 
-from .calibration import CalibrationSet
+from .calibration_set import CalibrationSet
 
 #: Share of a channel's range that moves from the activations into the next layer's weights.
 #: Measured on VGG16: 0.5 leaves the activations, 1.0 the weights as the larger source of error.
@@ -36,7 +36,7 @@ def equalise(model: keras.Model, calibration: CalibrationSet) -> keras.Model:
     Raises
     ------
     ConversionError
-        A layer gives nothing on any calibration picture, or no numbers: the network is dead.
+        A layer gives nothing on any calibration image, or no numbers: the network is dead.
     """
     equalised = keras.models.clone_model(model)
     equalised.set_weights(model.get_weights())
@@ -45,7 +45,7 @@ def equalise(model: keras.Model, calibration: CalibrationSet) -> keras.Model:
     for layer, following, maxima in zip(layers, layers[1:], largest, strict=False):
         if not maxima.max() > 0.0:  # nor where it is NaN
             raise ConversionError(
-                f"{layer.name} gives nothing on any calibration picture: the network is dead; "
+                f"{layer.name} gives nothing on any calibration image: the network is dead; "
                 "train it again at a lower learning rate"
             )
         kernel, bias = layer.get_weights()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from xrayedge.bundle import Precision
-from xrayedge.engines import Engine
-from xrayedge.scores import probabilities, softmax
+
+from .outputs import Outputs
 
 ROUNDS = 1000
 _LEVEL = (2.5, 97.5)
@@ -20,7 +19,7 @@ _LEVEL = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class ParitySet:
-    """Labelled pictures and what the float model makes of them.
+    """Labelled images and what the float model makes of them.
 
     Parameters
     ----------
@@ -31,22 +30,22 @@ class ParitySet:
     groups
         ``int [N]``, a number for each patient; intervals resample patients.
     reference
-        The float model's probabilities, ``float64 [N, classes]``.
+        What the float model makes of them.
     """
 
     inputs: NDArray[np.uint8]
     labels: NDArray[np.int_]
     groups: NDArray[np.int_]
-    reference: NDArray[np.float64]
+    reference: Outputs
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The comparison, over one set of pictures.
+    """The comparison, over one set of images.
 
     Parameters
     ----------
-    pictures
+    images
         How many were compared.
     agreement
         Share with the same most probable class.
@@ -57,9 +56,11 @@ class Parity:
     accuracy_loss, macro_auc_loss
         The float model's figure less the file's, with the 95 % interval of a paired bootstrap
         over patients.
+    opacity_largest_difference, opacity_mean_difference
+        Of any one place's opacity score; ``None`` where the network has none.
     """
 
-    pictures: int
+    images: int
     agreement: float
     largest_difference: float
     mean_difference: float
@@ -71,17 +72,29 @@ class Parity:
     macro_auc_loss: float
     macro_auc_loss_low: float
     macro_auc_loss_high: float
+    opacity_largest_difference: float | None = None
+    opacity_mean_difference: float | None = None
+
+    def to_dict(self) -> dict[str, float]:
+        """The comparison for a manifest, without what the network does not have."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def sentence(self) -> str:
         """The comparison, for a person."""
-        return (
-            f"float label on {self.agreement:.2%} of {self.pictures} pictures, scores differ by "
+        sentence = (
+            f"float label on {self.agreement:.2%} of {self.images} images, scores differ by "
             f"{self.mean_difference:.4f} (at most {self.largest_difference:.4f}), accuracy "
             f"{self.accuracy:.4f} (loss {self.accuracy_loss:+.4f}, {self.accuracy_loss_low:+.4f} "
             f"to {self.accuracy_loss_high:+.4f}), macro AUC {self.macro_auc:.4f} (loss "
             f"{self.macro_auc_loss:+.4f}, {self.macro_auc_loss_low:+.4f} to "
             f"{self.macro_auc_loss_high:+.4f})"
         )
+        if self.opacity_mean_difference is not None:
+            sentence += (
+                f", opacity scores differ by {self.opacity_mean_difference:.4f} "
+                f"(at most {self.opacity_largest_difference:.4f})"
+            )
+        return sentence
 
 
 @dataclass(frozen=True)
@@ -91,7 +104,7 @@ class Floor:
     Parameters
     ----------
     agreement
-        Least share of pictures with the same label.
+        Least share of images with the same label.
     loss
         Largest loss of accuracy, and of macro AUC.
     """
@@ -119,31 +132,20 @@ FLOORS: dict[Precision, Floor] = {
 }
 
 
-def float_probabilities(
-    model: keras.Model, inputs: NDArray[np.uint8], temperature: float
-) -> NDArray[np.float64]:
-    """The Keras model's probabilities, ``float64 [N, classes]``, of ``uint8 [N, S, S, 1]``."""
-    return softmax(np.asarray(model.predict(inputs, batch_size=16, verbose=0)) / temperature)
-
-
-def engine_probabilities(
-    engine: Engine, inputs: NDArray[np.uint8], temperature: float
-) -> NDArray[np.float64]:
-    """A loaded file's probabilities, ``float64 [N, classes]``, of ``uint8 [N, S, S, 1]``."""
-    maps = np.concatenate([engine.run(one) for one in inputs[:, np.newaxis]])
-    return probabilities(maps, temperature)
-
-
-def compare(found: NDArray[np.float64], pictures: ParitySet) -> Parity:
-    """Compare a file's probabilities, ``float64 [N, classes]``, with the float model's."""
-    reference, labels = pictures.reference, pictures.labels
-    difference = np.abs(found - reference)
-    losses = _bootstrap(found, pictures)
+def compare(found: Outputs, images: ParitySet) -> Parity:
+    """Compare a file's outputs with the float model's."""
+    wanted, labels = images.reference, images.labels
+    scores, reference = found.probabilities, wanted.probabilities
+    difference = np.abs(scores - reference)
+    losses = _bootstrap(scores, images)
     low, high = np.percentile(losses, _LEVEL, axis=0)
-    accuracy, auc = _accuracy(found, labels), macro_auc(found, labels)
+    accuracy, auc = _accuracy(scores, labels), macro_auc(scores, labels)
+    opacity = None
+    if found.opacity is not None and wanted.opacity is not None:
+        opacity = np.abs(found.opacity - wanted.opacity)
     return Parity(
-        pictures=len(labels),
-        agreement=float((found.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+        images=len(labels),
+        agreement=float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean()),
         largest_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         accuracy=accuracy,
@@ -154,6 +156,8 @@ def compare(found: NDArray[np.float64], pictures: ParitySet) -> Parity:
         macro_auc_loss=macro_auc(reference, labels) - auc,
         macro_auc_loss_low=float(low[1]),
         macro_auc_loss_high=float(high[1]),
+        opacity_largest_difference=None if opacity is None else float(opacity.max()),
+        opacity_mean_difference=None if opacity is None else float(opacity.mean()),
     )
 
 
@@ -174,23 +178,23 @@ def _accuracy(scores: NDArray[np.float64], labels: NDArray[np.int_]) -> float:
     return float((scores.argmax(axis=1) == labels).mean())
 
 
-def _bootstrap(found: NDArray[np.float64], pictures: ParitySet) -> NDArray[np.float64]:
+def _bootstrap(found: NDArray[np.float64], images: ParitySet) -> NDArray[np.float64]:
     """Losses of accuracy and macro AUC in resampled sets of patients, ``float64 [rounds, 2]``.
 
     Each round draws the same patients for both models, and every class of the whole set.
     """
     rng = np.random.default_rng(0)
-    members = [np.flatnonzero(pictures.groups == group) for group in np.unique(pictures.groups)]
-    classes = len(np.unique(pictures.labels))
+    members = [np.flatnonzero(images.groups == group) for group in np.unique(images.groups)]
+    classes = len(np.unique(images.labels))
     losses: list[tuple[float, float]] = []
     while len(losses) < ROUNDS:
         index = np.concatenate(
             [members[one] for one in rng.integers(0, len(members), len(members))]
         )
-        labels = pictures.labels[index]
+        labels = images.labels[index]
         if len(np.unique(labels)) < classes:
             continue
-        reference, other = pictures.reference[index], found[index]
+        reference, other = images.reference.probabilities[index], found[index]
         losses.append(
             (
                 _accuracy(reference, labels) - _accuracy(other, labels),

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import CalibrationSet
+from .calibration_set import CalibrationSet
 from .equalisation import INT8_MAX, convolutions
 
 Method = Literal["min-max", "percentile", "mse"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xrayedge.training.network import sample_patches
 
-from .calibration import CalibrationSet
+from .calibration_set import CalibrationSet
 from .equalisation import INT8_MAX, convolutions
 
 _RIDGE = 1e-2  # of the mean square of the inputs: how dear it is to leave the float weights
@@ -45,7 +45,7 @@ def round_kernels(model: keras.Model, calibration: CalibrationSet) -> keras.Mode
             _round_layer(layer, copy, sample_patches(wholes, reach), sample_patches(copies, reach))
         if layer is hidden[-1]:
             break
-        for number in range(len(starts)):  # in place: the maps of all pictures are large
+        for number in range(len(starts)):  # in place: the maps of all images are large
             wholes[number] = np.asarray(layer(wholes[number]))
             copies[number] = np.asarray(copy(copies[number]))
     return rounded

@@ -28,7 +28,7 @@ def float16(model: keras.Model) -> bytes:
 
 
 def dynamic_int8(model: keras.Model) -> bytes:
-    """Weights in int8; activations in float, quantised picture by picture as they come.
+    """Weights in int8; activations in float, quantised image by image as they come.
 
     Parameters
     ----------

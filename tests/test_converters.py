@@ -15,8 +15,20 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
 
 from sklearn.metrics import roc_auc_score
-from xrayedge.converters import calibration, equalisation, layers, parity, ranges, rounding, tflite
-from xrayedge.converters.convert import VARIANTS, TrainedRun, convert, variants_of
+from xrayedge.converters import (
+    calibration_set,
+    equalisation,
+    layer_noise,
+    outputs,
+    parity,
+    ranges,
+    rounding,
+    tflite,
+)
+from xrayedge.converters import convert as conversion
+from xrayedge.converters.convert import convert
+from xrayedge.converters.trained import TrainedRun
+from xrayedge.converters.variants import VARIANTS, variants_of
 
 from xrayedge import ModelBundle, golden
 from xrayedge.bundle import MANIFEST
@@ -91,7 +103,7 @@ def model(runs):
 @pytest.fixture(scope="module")
 def chosen(trained):
     run = trained["classifier"]
-    return calibration.choose(run.dataset.split("train"), run.record.recipe.preprocessing)
+    return calibration_set.choose(run.dataset.split("train"), run.record.recipe.preprocessing)
 
 
 def test_the_bundle_carries_the_run(bundle, runs):
@@ -112,18 +124,18 @@ ENGINE_OF = {"tflite": "litert", "onnx": "onnx"}
 def scores(bundle, inputs, model_format, precision):
     variant = bundle.classifier.variant(model_format, precision)
     engine = open_engine(ENGINE_OF[model_format], bundle.read(variant), threads=1)
-    return parity.engine_probabilities(engine, inputs, bundle.classifier.temperature)
+    return outputs.engine_outputs(engine, inputs, bundle.classifier).probabilities
 
 
 @pytest.fixture(scope="module")
 def inputs(bundle, data):
-    pictures = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(data.rglob("*.png"))]
-    return np.stack([bundle.classifier.preprocessing.apply(picture) for picture in pictures])
+    images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(data.rglob("*.png"))]
+    return np.stack([bundle.classifier.preprocessing.apply(image) for image in images])
 
 
 @pytest.mark.parametrize(("model_format", "precision"), VARIANTS)
 def test_every_file_gives_the_float_scores(bundle, model, inputs, model_format, precision):
-    expected = parity.float_probabilities(model, inputs, bundle.classifier.temperature)
+    expected = outputs.keras_outputs(model, inputs, bundle.classifier).probabilities
     found = scores(bundle, inputs, model_format, precision)
     tolerance = {"float32": 1e-4, "float16": 0.01}.get(precision, 0.1)
     assert np.abs(found - expected).max() < tolerance
@@ -284,8 +296,13 @@ def test_force_replaces_nothing_but_a_bundle(trained, tmp_path):
 @pytest.fixture
 def opposite(monkeypatch):
     """The float model's scores, of the other class each."""
-    right = parity.float_probabilities
-    monkeypatch.setattr(parity, "float_probabilities", lambda *a: right(*a)[:, ::-1])
+    right = conversion.keras_outputs
+
+    def swapped(*arguments):
+        found = right(*arguments)
+        return replace(found, probabilities=found.probabilities[:, ::-1])
+
+    monkeypatch.setattr(conversion, "keras_outputs", swapped)
 
 
 def test_a_file_under_its_floor_is_not_written(trained, runs, opposite):
@@ -387,24 +404,25 @@ def test_ranges_clip_less_the_more_a_method_trusts_its_outliers(model, chosen):
 def test_a_layer_that_int8_serves_badly_is_named(model, chosen):
     good = ranges.observe(model, chosen)["min-max"]
     bad = {**good, "block3_conv1": 0.02 * good["block3_conv1"]}
-    right = layers.signal_to_noise(model, good, chosen.inputs)
-    wrong = layers.signal_to_noise(model, bad, chosen.inputs)
+    right = layer_noise.signal_to_noise(model, good, chosen.inputs)
+    wrong = layer_noise.signal_to_noise(model, bad, chosen.inputs)
     assert right["block2_conv1"] == pytest.approx(wrong["block2_conv1"], abs=0.1)
     assert wrong["block3_conv1"] < 3.0 < 15.0 < right["block3_conv1"]
-    assert "block3_conv1" in layers.report(model, bad, chosen.inputs)[-1]
+    assert "block3_conv1" in layer_noise.report(model, bad, chosen.inputs)[-1]
 
 
-def labelled(rng, pictures=90, classes=3):
-    labels = rng.integers(0, classes, pictures)
-    reference = rng.dirichlet(np.ones(classes), pictures)
-    reference[np.arange(pictures), labels] += 0.4
-    groups = parity.groups([str(number // 2) for number in range(pictures)])
-    return parity.ParitySet(np.zeros((pictures, 1, 1, 1), np.uint8), labels, groups, reference)
+def labelled(rng, images=90, classes=3):
+    labels = rng.integers(0, classes, images)
+    reference = rng.dirichlet(np.ones(classes), images)
+    reference[np.arange(images), labels] += 0.4
+    groups = parity.groups([str(number // 2) for number in range(images)])
+    found = outputs.Outputs(reference, None)
+    return parity.ParitySet(np.zeros((images, 1, 1, 1), np.uint8), labels, groups, found)
 
 
 def test_parity_of_a_model_with_itself_is_perfect():
-    pictures = labelled(np.random.default_rng(0))
-    found = parity.compare(pictures.reference, pictures)
+    images = labelled(np.random.default_rng(0))
+    found = parity.compare(images.reference, images)
     assert (found.agreement, found.largest_difference) == (1.0, 0.0)
     assert found.accuracy_loss == found.accuracy_loss_low == found.accuracy_loss_high == 0.0
     assert not parity.FLOORS["float32"].misses(found)
@@ -412,17 +430,18 @@ def test_parity_of_a_model_with_itself_is_perfect():
 
 def test_parity_finds_what_was_lost():
     rng = np.random.default_rng(1)
-    pictures = labelled(rng)
-    noisy = pictures.reference + rng.normal(0.0, 0.5, pictures.reference.shape)
-    found = parity.compare(noisy, pictures)
+    images = labelled(rng)
+    right = images.reference.probabilities
+    noisy = right + rng.normal(0.0, 0.5, right.shape)
+    found = parity.compare(outputs.Outputs(noisy, None), images)
     expected = [
-        np.mean([roc_auc_score(pictures.labels == label, one[:, label]) for label in range(3)])
-        for one in (pictures.reference, noisy)
+        np.mean([roc_auc_score(images.labels == label, one[:, label]) for label in range(3)])
+        for one in (right, noisy)
     ]
     assert found.macro_auc_loss == pytest.approx(expected[0] - expected[1])
     assert found.macro_auc_loss_low < found.macro_auc_loss < found.macro_auc_loss_high
-    right = (pictures.labels == noisy.argmax(axis=1)).mean()
-    assert found.accuracy == pytest.approx(right)
+    accuracy = (images.labels == noisy.argmax(axis=1)).mean()
+    assert found.accuracy == pytest.approx(accuracy)
     assert len(parity.FLOORS["int8"].misses(found)) == 3
 
 
@@ -458,19 +477,19 @@ def test_other_data_than_the_run_was_trained_on_are_refused(runs, tmp_path):
         TrainedRun.open(runs / "classifier", tmp_path)
 
 
-def test_calibration_takes_training_pictures_of_every_class_and_source(data):
+def test_calibration_takes_training_images_of_every_class_and_source(data):
     samples = [
         Sample(path, path.parent.name, "train", str(path), source=str(index % 3))
         for index, path in enumerate(sorted(data.rglob("*.png")))
     ]
     preprocessing = Preprocessing(32, equalisation="none")
-    chosen = calibration.choose(samples, preprocessing, pictures=6)
-    again = calibration.choose(samples, preprocessing, pictures=6)
-    other = calibration.choose(samples, preprocessing, pictures=6, seed=1)
+    chosen = calibration_set.choose(samples, preprocessing, images=6)
+    again = calibration_set.choose(samples, preprocessing, images=6)
+    other = calibration_set.choose(samples, preprocessing, images=6, seed=1)
     assert chosen.inputs.shape == (6, 32, 32, 1)
     assert chosen.digest == again.digest != other.digest
     with pytest.raises(ConversionError, match="training split"):
-        calibration.choose([replace(samples[0], split="test")], preprocessing)
+        calibration_set.choose([replace(samples[0], split="test")], preprocessing)
 
 
 def test_float16_halves_the_weights(model):

@@ -854,8 +854,9 @@ def convert(
     if (frontal_run is None) != (frontal_data is None):
         raise click.UsageError("--frontal-run and --frontal-data go together.")
     _quiet_tensorflow()
-    from .converters.convert import TrainedRun, variants_of
+    from .converters.convert import TrainedRun
     from .converters.convert import convert as run_conversion
+    from .converters.variants import variants_of
     from .data import load_dataset
 
     variants = variants_of(formats, precisions)

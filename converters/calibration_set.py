@@ -1,4 +1,4 @@
-"""The calibration set: training pictures, preprocessed as on the device, that fix int8 ranges."""
+"""The calibration set: training images, preprocessed as on the device, that fix int8 ranges."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class CalibrationSet:
         return hashlib.sha256(self.inputs.tobytes()).hexdigest()
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """One picture at a time, ``uint8 [1, size, size, 1]``."""
+        """One image at a time, ``uint8 [1, size, size, 1]``."""
         return iter(self.inputs[:, np.newaxis])
 
 
 def choose(
-    samples: Sequence[Sample], preprocessing: Preprocessing, *, pictures: int = 150, seed: int = 0
+    samples: Sequence[Sample], preprocessing: Preprocessing, *, images: int = 150, seed: int = 0
 ) -> CalibrationSet:
-    """Draw training pictures, spread evenly over classes and the sources within them.
+    """Draw training images, spread evenly over classes and the sources within them.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def choose(
         A sample is not of the training split, or there is none.
     """
     if not samples or any(sample.split != "train" for sample in samples):
-        raise ConversionError("calibration takes pictures of the training split, and needs some")
+        raise ConversionError("a calibration set takes images of the training split")
     cells: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for sample in samples:
         cells[sample.label, sample.source].append(sample)
@@ -58,6 +58,6 @@ def choose(
         for cell in sorted(cells)
     ]
     chosen: list[Sample] = []
-    while any(queues) and len(chosen) < pictures:
+    while any(queues) and len(chosen) < images:
         chosen += [queue.pop() for queue in queues if queue]
-    return CalibrationSet(model_inputs(chosen[:pictures], preprocessing))
+    return CalibrationSet(model_inputs(chosen[:images], preprocessing))

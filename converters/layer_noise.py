@@ -16,7 +16,7 @@ from .onnx import static_int8
 from .ranges import Ranges
 
 #: Pictures looked at, and layers named.
-PICTURES, WORST = 16, 5
+IMAGES, WORST = 16, 5
 #: Share of the signal that float32's own rounding is; a layer in float has no less.
 _FLOAT_NOISE = 1e-14
 _THREADS = 2
@@ -69,7 +69,7 @@ def signal_to_noise(
 
 def report(model: keras.Model, ranges: Ranges, inputs: NDArray[np.uint8]) -> list[str]:
     """Every layer's ratio, then the worst, as lines for a person."""
-    found = signal_to_noise(model, ranges, inputs[:PICTURES])
+    found = signal_to_noise(model, ranges, inputs[:IMAGES])
     worst = sorted(found, key=lambda layer: found[layer])[:WORST]
     return [
         *(f"int8 {layer}: {decibels:.1f} dB" for layer, decibels in found.items()),

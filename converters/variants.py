@@ -1,0 +1,75 @@
+"""The files that a network can be turned into, and what makes each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+
+from xrayedge.bundle import ModelFormat, Precision
+from xrayedge.errors import ConversionError
+
+from . import onnx, tflite
+from .int8 import Int8
+
+VariantName = tuple[ModelFormat, Precision]
+
+#: Every file that a network can be turned into.
+VARIANTS: tuple[VariantName, ...] = (
+    ("tflite", "float32"),
+    ("tflite", "float16"),
+    ("tflite", "dynamic"),
+    ("tflite", "int8"),
+    ("onnx", "float32"),
+    ("onnx", "int8"),
+)
+#: What a device needs of the frontal check: one small file for each engine.
+FRONTAL_VARIANTS: tuple[VariantName, ...] = (("tflite", "int8"), ("onnx", "int8"))
+#: Precisions whose weights are rounded to int8 before the file is made.
+INT8_WEIGHTS: tuple[Precision, ...] = ("dynamic", "int8")
+
+
+def variants_of(
+    formats: Sequence[ModelFormat] = (), precisions: Sequence[Precision] = ()
+) -> tuple[VariantName, ...]:
+    """The variants of these formats and precisions; of every one where none is named.
+
+    Raises
+    ------
+    ConversionError
+        There is no such variant.
+    """
+    chosen = tuple(
+        (model_format, precision)
+        for model_format, precision in VARIANTS
+        if (not formats or model_format in formats) and (not precisions or precision in precisions)
+    )
+    if not chosen:
+        there = ", ".join(f"{precision} in {model_format}" for model_format, precision in VARIANTS)
+        raise ConversionError(f"no such file can be made; there are {there}")
+    return chosen
+
+
+def build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
+    """A file of the network; ``int8`` is needed for the precisions of `INT8_WEIGHTS` only.
+
+    Parameters
+    ----------
+    name
+        Which file.
+    model
+        The float model.
+    int8
+        What `int8.quantise` made of it.
+    """
+    model_format, precision = name
+    if precision in INT8_WEIGHTS:
+        if int8 is None:
+            raise ConversionError(f"{precision} needs the model with int8 weights")
+        if precision == "dynamic":
+            return tflite.dynamic_int8(int8.model)
+        recipe = tflite.static_int8 if model_format == "tflite" else onnx.static_int8
+        return recipe(int8.model, int8.ranges)
+    if model_format == "onnx":
+        return onnx.float32(model)
+    return {"float32": tflite.float32, "float16": tflite.float16}[precision](model)
