@@ -28,7 +28,7 @@ from pathlib import Path
 
 from xrayedge import Screener, XrayEdgeError
 from xrayedge.bundle import DEFAULT_MODEL
-from xrayedge.results import ResultsFile
+from xrayedge.output.results import ResultsFile
 
 TRIES = 3
 _NAME = "{stamp:%Y-%m-%dT%H%M%S.%f}_{attempt}_{name}"  # day first: it chooses the results file

@@ -89,7 +89,7 @@ class Service:
 FAILING = f"""
 import os, runpy, sys
 from xrayedge import Screener
-from xrayedge.results import ResultsFile
+from xrayedge.output.results import ResultsFile
 sys.argv[0] = {str(EXAMPLES / "watch_folder.py")!r}
 write = ResultsFile.write
 def cut(*_, **__):

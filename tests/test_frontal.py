@@ -7,8 +7,8 @@ from conftest import dicom_file
 from xrayedge import ModelBundle, Screener, read
 from xrayedge.data import artificial
 from xrayedge.engines import available
-from xrayedge.frontal import Correction, contradictions
-from xrayedge.imaging import AcquisitionTags
+from xrayedge.frontal import Correction
+from xrayedge.imaging import AcquisitionTags, contradictions
 
 
 @pytest.fixture(scope="module", params=available())

@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_models_and_nothing_of_the_workshop(wheel):
     assert expected
     code = {name for name in held if name.endswith(".py")}
     assert held - code == expected | {"xrayedge/py.typed"}
-    assert {"xrayedge/cli.py", "xrayedge/converters/convert.py"} <= code
+    assert {"xrayedge/cli/group.py", "xrayedge/converters/convert.py"} <= code
     assert not [name for name in code if "test" in name]
 
 

@@ -16,7 +16,8 @@ from .errors import (
 )
 from .imaging import Limits, Picture, read
 from .preprocessing import Preprocessing
-from .screening import Screener, Screening
+from .result import Screening
+from .screening import Screener
 
 __version__ = version("xrayedge")
 

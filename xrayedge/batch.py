@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .imaging import PICTURE_SUFFIXES
-from .screening import Screening
+from .result import Screening
 from .streams import in_order
 
 _AHEAD = 2  # pictures in work at once: one is decoded while another is classified

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +41,7 @@ def overlay(
     pixels: NDArray[np.uint8],
     activation_map: NDArray[np.float32],
     preprocessing: Preprocessing,
-    probabilities: dict[str, float],
+    probabilities: Mapping[str, float],
     label: str,
 ) -> NDArray[np.uint8]:
     """Draw the evidence for ``label`` over the picture, with its score and a colour bar.

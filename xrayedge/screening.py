@@ -3,120 +3,30 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .bundle import DEFAULT_MODEL, ModelBundle, Precision
 from .classifier import Classifier
+from .deadline import Clock
 from .engines import EngineName, preferred_engine
 from .errors import EngineError, PictureError
-from .frontal import Correction, FrontalCheck, contradictions
+from .frontal import Correction, FrontalCheck
 from .heatmap import overlay
-from .imaging import AcquisitionTags, Limits, Source, read
+from .imaging import Limits, Source, contradictions, read
 from .preprocessing import halved_for
+from .result import Screening
 from .scores import decide
 from .streams import in_order
 
-Status = Literal["screened", "rejected", "failed"]
-
 #: Shorter side, in pixels, under which a picture is refused: half of the classifier's input.
 MIN_SIDE = 112
-
-_STAGES = ("read", "frontal", "preprocess", "classify")
-
-
-@dataclass(frozen=True, eq=False)
-class Screening:
-    """The result of one picture.
-
-    Parameters
-    ----------
-    source
-        The path as the caller gave it, ``<bytes>`` or ``<array>``.
-    status
-        ``screened``; ``rejected``, a picture that must not be screened; or ``failed``.
-    reason
-        Why not screened, for a program: ``not-frontal``, ``turned``, ``inverted``,
-        ``too-small``, ``unreadable``, ``timeout``, ...
-    detail
-        The same in a sentence, for a person.
-    label
-        The class that the operating point chooses.
-    certain
-        Whether the label is more than a coin's toss: its share of the probability, as the
-        operating point weighs it, reaches the point's ``abstain_below``.
-    probabilities
-        Of each class; they sum to 1.
-    frontal_score
-        Probability that the picture is an upright frontal chest radiograph.
-    model, version, precision, engine, operating_point
-        What made the result.
-    timings_ms
-        Milliseconds for ``read``, ``frontal``, ``preprocess``, ``classify`` and ``total``;
-        ``None`` for a stage that was not reached.
-    tags
-        What a DICOM file says about modality, body part and view.
-    warnings
-        Where that contradicts the frontal check; see `frontal.contradictions`.
-    corrections
-        What was done to the picture before it was screened, where that was asked for:
-        ``inverted``, ``turned-90``, ``turned-180``, ``turned-270`` (degrees counter-clockwise).
-    activation_map
-        ``float32 [h, w, classes]``, logits at each place.
-    heatmap
-        The overlay picture, where it was asked for; see `heatmap.overlay`.
-    """
-
-    source: str
-    status: Status
-    reason: str | None
-    detail: str | None
-    label: str | None
-    certain: bool | None
-    probabilities: dict[str, float] | None
-    frontal_score: float | None
-    model: str
-    version: str
-    precision: Precision
-    engine: EngineName
-    operating_point: str
-    timings_ms: dict[str, float | None]
-    tags: AcquisitionTags | None = None
-    warnings: tuple[str, ...] = ()
-    corrections: tuple[str, ...] = ()
-    activation_map: NDArray[np.float32] | None = field(default=None, repr=False)
-    heatmap: NDArray[np.uint8] | None = field(default=None, repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object of the command line's contract."""
-        return {
-            "source": self.source,
-            "status": self.status,
-            "reason": self.reason,
-            "label": self.label,
-            "certain": self.certain,
-            "probabilities": self.probabilities,
-            "frontal_score": self.frontal_score,
-            "model": self.model,
-            "version": self.version,
-            "precision": self.precision,
-            "engine": self.engine,
-            "operating_point": self.operating_point,
-            "timings_ms": self.timings_ms,
-            "tags": asdict(self.tags) if self.tags else None,
-            "warnings": list(self.warnings),
-            "corrections": list(self.corrections),
-        }
 
 
 class Screener:
@@ -252,7 +162,7 @@ class Screener:
             Whether to draw the overlay.
         """
         networks = self._loaded()
-        clock = _Clock(_name(source), self._timeout)
+        clock = Clock(_name(source), self._timeout)
         blank = Screening(
             source=_name(source),
             status="failed",
@@ -283,7 +193,7 @@ class Screener:
             result = _failed(blank, error)
         return replace(result, timings_ms=clock.timings())
 
-    def _in_time(self, work: Callable[[], Screening], clock: _Clock) -> Screening:
+    def _in_time(self, work: Callable[[], Screening], clock: Clock) -> Screening:
         """What the work gives, done in a thread, or the error that the time is over."""
         if wait(self._given_up.copy(), clock.left()).not_done:
             raise clock.timed_out()
@@ -313,7 +223,7 @@ class Screener:
         source: Source,
         heatmap: bool,
         networks: tuple[FrontalCheck, Classifier],
-        clock: _Clock,
+        clock: Clock,
         result: Screening,
     ) -> Screening:
         frontal, classifier = networks
@@ -384,44 +294,6 @@ def _as_it_lies(correction: Correction) -> str:
     if correction.invert:
         faults.append("inverted, bones dark")
     return "a frontal chest radiograph that is " + " and ".join(faults)
-
-
-class _Clock:
-    """Milliseconds of each stage, and of the whole from its making; and the time that is left."""
-
-    def __init__(self, source: str, timeout: float | None) -> None:
-        self._source = source
-        self._timeout = timeout
-        self._started = time.perf_counter()
-        self._stages: dict[str, float | None] = dict.fromkeys(_STAGES)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        if self.left() == 0.0:
-            raise self.timed_out()
-        try:
-            yield
-        finally:
-            self._stages[name] = _milliseconds(started)
-
-    def left(self) -> float | None:
-        """Seconds until the time is over; None where there is no timeout."""
-        if self._timeout is None:
-            return None
-        return max(0.0, self._started + self._timeout - time.perf_counter())
-
-    def timings(self) -> dict[str, float | None]:
-        return {**self._stages, "total": _milliseconds(self._started)}
-
-    def timed_out(self) -> PictureError:
-        """The error that the time is over."""
-        message = f"{self._source}: not screened within {self._timeout:g} seconds"
-        return PictureError(message, reason="timeout")
-
-
-def _milliseconds(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000.0, 3)
 
 
 def _name(source: Source) -> str:

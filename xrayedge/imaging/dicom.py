@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from ..errors import PictureError, TooLargeError, UnreadableError
 from .headers import codestream_shape, jpeg_scans
-from .picture import AcquisitionTags, Picture, every_value, look_up, scale, to_grey
+from .picture import Picture, every_value, look_up, scale, to_grey
+from .tags import AcquisitionTags
 
 if TYPE_CHECKING:
     from .reading import Limits

@@ -9,24 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnreadableError
+from .tags import AcquisitionTags
 
 _BLOCK = 1 << 22  # pixels looked up at once: indices take eight times the memory of the picture
-
-
-@dataclass(frozen=True)
-class AcquisitionTags:
-    """What a DICOM file says about how it was taken. Hearsay: the pixels decide.
-
-    Parameters
-    ----------
-    modality, body_part, view_position
-        ``Modality``, ``BodyPartExamined`` and ``ViewPosition`` where the file gives a code
-        (capitals, digits, space and underscore, up to 16; PS3.5, 6.2), else ``None``.
-    """
-
-    modality: str | None
-    body_part: str | None
-    view_position: str | None
 
 
 @dataclass(frozen=True, eq=False)

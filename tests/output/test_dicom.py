@@ -8,8 +8,8 @@ pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 
 from xrayedge import Screener, read
-from xrayedge.dicom_out import DISCLAIMER, secondary_capture, structured_report
 from xrayedge.errors import ResultsError
+from xrayedge.output.dicom import DISCLAIMER, secondary_capture, structured_report
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .errors import ResultsError
-from .screening import Screener, Screening
+from ..errors import ResultsError
+from ..result import Screening
+from ..screening import Screener
 
 _SUFFIXES = (".csv", ".jsonl")
 _MADE_BY = ("model", "version", "precision", "engine", "operating_point")

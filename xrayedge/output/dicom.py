@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ResultsError
-from .screening import Screening
+from ..errors import ResultsError
+from ..result import Screening
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

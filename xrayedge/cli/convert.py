@@ -1,0 +1,114 @@
+"""`convert`: from a trained run to a bundle for devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from ..bundle import DEFAULT_MODEL, ModelBundle, ModelFormat, Precision
+from .options import where_option
+from .printing import messages, quiet_tensorflow
+
+_NOT_ALL_WRITTEN = 1
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="What trained RUN.")
+@click.option(
+    "--frontal-from",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="The bundle whose frontal check to take over.",
+)
+@click.option(
+    "--frontal-run",
+    type=click.Path(path_type=Path),
+    help="Convert the frontal check of this run instead, trained on --frontal-data.",
+)
+@click.option("--frontal-data", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new bundle.")
+@click.option("--name", help="The model's name; the bundle folder's without one.")
+@click.option("--model-version", default="0.1.0", show_default=True)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(get_args(ModelFormat)),
+    multiple=True,
+    help="Only files of this format; may be repeated.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(get_args(Precision)),
+    multiple=True,
+    help="Only files of this precision; may be repeated.",
+)
+@click.option(
+    "--parity-data",
+    type=click.Path(path_type=Path),
+    help="Labelled pictures to compare every file with the float model on. Default: DATA.",
+)
+@where_option
+@click.option("--debug-layers", is_flag=True, help="Name the layers that int8 serves worst.")
+@click.option(
+    "--force", is_flag=True, help="Replace the bundle, and write files under the floor as well."
+)
+@click.pass_context
+def convert(
+    ctx: click.Context,
+    run: Path,
+    data: Path,
+    frontal_from: str,
+    frontal_run: Path | None,
+    frontal_data: Path | None,
+    out: Path,
+    name: str | None,
+    model_version: str,
+    formats: tuple[ModelFormat, ...],
+    precisions: tuple[Precision, ...],
+    parity_data: Path | None,
+    where: list[tuple[str, str]],
+    debug_layers: bool,
+    force: bool,
+) -> None:
+    """Convert a classifier's RUN into a bundle for devices, with a frontal check beside it.
+
+    Every file is compared with the float model on labelled pictures before it is written: the
+    `test` split of DATA, or the rows of --parity-data or DATA that --where chooses.
+
+    Exit status: 0 all written, 1 some file was under its floor and left out, 2 wrong usage.
+    """
+    if (frontal_run is None) != (frontal_data is None):
+        raise click.UsageError("--frontal-run and --frontal-data go together.")
+    quiet_tensorflow()
+    from ..converters.convert import TrainedRun
+    from ..converters.convert import convert as run_conversion
+    from ..converters.variants import variants_of
+    from ..data import load_dataset
+
+    variants = variants_of(formats, precisions)
+    parity_samples = (
+        load_dataset(parity_data or data, where, complete=False).samples
+        if parity_data or where
+        else ()
+    )
+    bundle = run_conversion(
+        TrainedRun.open(run, data),
+        TrainedRun.open(frontal_run, frontal_data)
+        if frontal_run and frontal_data
+        else ModelBundle.load(frontal_from),
+        out,
+        name=name or out.name,
+        model_version=model_version,
+        variants=variants,
+        parity_samples=parity_samples,
+        force=force,
+        debug_layers=debug_layers,
+        progress=messages.print,
+    )
+    size = sum(variant.size_bytes for variant in bundle.variants())
+    messages.print(f"{out}: {size / 1e6:.1f} MB")
+    ctx.exit(0 if len(bundle.classifier.variants) == len(variants) else _NOT_ALL_WRITTEN)

@@ -1,0 +1,198 @@
+"""`screen`: images in, results out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import click
+import cv2
+from rich.progress import MofNCompleteColumn, Progress
+
+from ..batch import find_pictures, screen_in_order, unique_names
+from ..bundle import Precision
+from ..engines import EngineName
+from ..errors import ResultsError
+from ..files import write_atomically
+from ..imaging import Limits
+from ..output import dicom as dicom_out
+from ..output.results import ResultsFile
+from ..result import Screening
+from ..screening import Screener
+from .options import engine_option, folder_option, model_option, precision_option
+from .printing import messages, printable
+from .printing import results as results_console
+
+_NOT_ALL_SCREENED = 1
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@model_option
+@precision_option
+@engine_option
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    help="ONNX Runtime's execution provider, such as TensorrtExecutionProvider; several are in "
+    "order of preference.",
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--operating-point",
+    default="balanced",
+    show_default=True,
+    help="balanced; sensitive: finds more COVID-19 and raises more false alarms; or specific: "
+    "calls fewer healthy people ill and misses more.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per picture and line.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the results to this .csv or .jsonl file; go on with it if it is there.",
+)
+@folder_option("--heatmap", "Write an overlay PNG for each screened picture into this folder.")
+@folder_option("--dicom-sr", "Write a DICOM structured report for each screened DICOM file here.")
+@folder_option("--dicom-sc", "Write the overlay as DICOM Secondary Capture for each of them here.")
+@click.option(
+    "--auto-orient", is_flag=True, help="Put turned and inverted pictures right and screen them."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 86_400, min_open=True),
+    metavar="SECONDS",
+    help="Give a picture up after this time.",
+)
+@click.option("--max-pixels", type=click.IntRange(min=1), default=Limits().max_pixels)
+@click.option("--max-bytes", type=click.IntRange(min=1), default=Limits().max_bytes)
+@click.pass_context
+def screen(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    model: str,
+    precision: Precision,
+    engine: EngineName | None,
+    providers: tuple[str, ...],
+    threads: int,
+    operating_point: str,
+    as_json: bool,
+    output: Path | None,
+    heatmap: Path | None,
+    dicom_sr: Path | None,
+    dicom_sc: Path | None,
+    auto_orient: bool,
+    timeout: float | None,
+    max_pixels: int,
+    max_bytes: int,
+) -> None:
+    """Screen pictures: files, and folders with all that is in them.
+
+    Exit status: 0 all screened, 1 some rejected or failed, 2 wrong usage.
+    """
+    found = find_pictures(paths)
+    if found.skipped:
+        messages.print(f"{found.skipped} files in folders are not pictures by name: left out")
+    if dicom_sr or dicom_sc:
+        dicom_out.require()
+    screener = Screener(
+        model,
+        precision=precision,
+        engine=engine,
+        threads=threads,
+        operating_point=operating_point,
+        limits=Limits(max_bytes=max_bytes, max_pixels=max_pixels),
+        auto_orient=auto_orient,
+        timeout=timeout,
+        providers=providers,
+    )
+    names = dict(zip(found.pictures, unique_names(found.pictures), strict=True))
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        results = stack.enter_context(ResultsFile(output, screener)) if output else None
+        pending = []
+        for path in found.pictures:
+            status = results.status(str(path)) if results else None
+            if status is None:
+                pending.append(path)
+            else:
+                counts[status] += 1
+        if len(pending) < len(found.pictures):
+            messages.print(f"{len(found.pictures) - len(pending)} pictures are in {output} already")
+        bar = stack.enter_context(_progress(len(pending)))
+        task = bar.add_task("screening", total=len(pending))
+        screenings = screen_in_order(
+            partial(screener.screen, heatmap=bool(heatmap or dicom_sc)),
+            pending,
+            parallel=threads > 1,
+        )
+        for path, screening in zip(pending, screenings, strict=True):
+            if screening.status == "screened":
+                _write_extras(screening, path, names[path], heatmap, dicom_sr, dicom_sc)
+            if results:
+                results.write(screening)
+            if as_json:
+                click.echo(json.dumps(screening.to_dict()))
+            elif not results:
+                results_console.print(_line(screening))
+            counts[screening.status] += 1
+            bar.advance(task)
+    if len(found.pictures) > 1:
+        messages.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    if not found.pictures:
+        messages.print("xrayedge: no picture found in the folders given")
+    ctx.exit(0 if set(counts) == {"screened"} else _NOT_ALL_SCREENED)
+
+
+def _progress(pictures: int) -> Progress:
+    """A bar on stderr where that is a terminal and there is more than one picture."""
+    return Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=messages,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=pictures < 2 or not messages.is_terminal,
+    )
+
+
+def _write_extras(
+    screening: Screening,
+    source: Path,
+    name: str,
+    heatmap: Path | None,
+    dicom_sr: Path | None,
+    dicom_sc: Path | None,
+) -> None:
+    if heatmap is not None and screening.heatmap is not None:
+        _, png = cv2.imencode(".png", screening.heatmap)
+        write_atomically(heatmap / f"{name}.png", png.tobytes())
+    try:
+        if dicom_sr is not None:
+            report = dicom_out.structured_report(screening, source)
+            write_atomically(dicom_sr / f"{name}.sr.dcm", report)
+        if dicom_sc is not None:
+            capture = dicom_out.secondary_capture(screening, source)
+            write_atomically(dicom_sc / f"{name}.sc.dcm", capture)
+    except ResultsError as error:
+        messages.print(f"xrayedge: {printable(str(error))}")
+
+
+def _line(screening: Screening) -> str:
+    if screening.probabilities is None:
+        line = f"{screening.status:<8}  {screening.reason}: {screening.detail}"
+    else:
+        scores = "  ".join(f"{name} {score:.3f}" for name, score in screening.probabilities.items())
+        label = screening.label if screening.certain else f"uncertain, rather {screening.label}"
+        line = (
+            f"{screening.status:<8}  {screening.source}: {label}  ({scores}; "
+            f"frontal {screening.frontal_score:.3f}; {screening.timings_ms['total']:.0f} ms)"
+        )
+    for title, notes in (("corrected", screening.corrections), ("warning", screening.warnings)):
+        line += f"  [{title}: {', '.join(notes)}]" if notes else ""
+    return printable(line)

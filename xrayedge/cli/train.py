@@ -1,0 +1,231 @@
+"""`train`, `prune` and `average`: from labelled images to a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .evaluate import parts_table
+from .options import training_precision_option, where_option
+from .printing import messages, quiet_tensorflow, wide_results
+
+if TYPE_CHECKING:
+    from ..training.run import Epoch
+
+
+def _data_name(data: Path, where: list[tuple[str, str]]) -> dict[str, Any]:
+    return {"name": data.name, "where": [f"{column}={value}" for column, value in where]}
+
+
+def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
+    val = ""
+    if epoch.val_loss is not None:
+        val = f"val loss {epoch.val_loss:.4f}  val accuracy {epoch.val_accuracy:.3f}  "
+    messages.print(
+        f"epoch {number}/{total}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.3f}  "
+        f"{val}{epoch.seconds:.0f} s"
+    )
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder.")
+@click.option("--recipe", "recipe_name", default="vgg16", show_default=True)
+@click.option("--weights", type=click.Path(path_type=Path), help="Local ImageNet weights, .npz.")
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    help="A finished run to go on with: its model, widths and preprocessing.",
+)
+@click.option("--seed", type=int, help="Another seed than the recipe's.")
+@training_precision_option
+@click.option(
+    "--leave-one-source-out",
+    is_flag=True,
+    help="Train once without each of the data's sources and evaluate on it; a run for each.",
+)
+@where_option
+def train(
+    data: Path,
+    out: Path,
+    recipe_name: str,
+    weights: Path | None,
+    start: Path | None,
+    seed: int | None,
+    precision: str | None,
+    leave_one_source_out: bool,
+    where: list[tuple[str, str]],
+) -> None:
+    """Train a model on DATA, a folder per class or a manifest CSV. Goes on where it stopped."""
+    quiet_tensorflow()
+    from ..data import load_dataset
+    from ..training.recipe import RECIPES
+    from ..training.run import RunRecord
+
+    if recipe_name not in RECIPES:
+        raise click.BadParameter(f"no recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
+    changes: dict[str, Any] = {"seed": seed, "precision": precision}
+    recipe = replace(
+        RECIPES[recipe_name],
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    if start is not None:
+        recipe = recipe.for_network_of(RunRecord.read(start).recipe)
+    dataset = load_dataset(
+        data,
+        where,
+        seed=recipe.seed,
+        with_val=recipe.keep == "best",
+        turned_of=recipe.turned_label,
+    )
+    for split, counts in dataset.summary().items():
+        listed = ", ".join(f"{count} {label}" for label, count in counts.items())
+        messages.print(f"{split}: {listed}")
+
+    data_name = _data_name(data, where)
+    if leave_one_source_out:
+        from ..training.generalisation import leave_one_source_out as folds
+
+        def announce(source: str) -> Callable[[int, int, Epoch], None]:
+            messages.print(f"without {source}")
+            return _show_epoch
+
+        evaluations = {
+            fold.source: fold.evaluation
+            for fold in folds(
+                dataset, recipe, out, data_name=data_name, weights=weights, progress=announce
+            )
+        }
+        wide_results.print(parts_table("source, by a model that never saw it", evaluations))
+        return
+    from ..training.train import train as run_training
+
+    record = run_training(
+        dataset,
+        recipe,
+        out,
+        data_name=data_name,
+        weights=weights,
+        start=start,
+        progress=_show_epoch,
+    )
+    best = record.best_epoch
+    assert best is not None
+    messages.print(
+        f"kept epoch {best + 1} of {len(record.history)}, "
+        f"temperature {record.temperature:.3f}; {out}"
+    )
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="What trained RUN: the narrower network learns from its pictures.",
+)
+@click.option(
+    "--target-macs",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    required=True,
+    metavar="FRACTION",
+    help="Of RUN's multiply-accumulates, and of its weights, to keep at most.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new run folder.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Prune in so many steps, with a short recovery between them.",
+)
+@click.option(
+    "--half-side",
+    is_flag=True,
+    help="Halve the side of the input too; FRACTION counts from the quarter that this leaves.",
+)
+@click.option(
+    "--views",
+    type=click.Path(path_type=Path),
+    help="Keep the varied pictures and RUN's maps of them here, for other fractions.",
+)
+@click.option(
+    "--view-count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Show N varied views of each picture to RUN.  [default: 10]",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Of the last recovery.  [default: 8]")
+@training_precision_option
+def prune(
+    run: Path,
+    data: Path,
+    target_macs: float,
+    out: Path,
+    steps: int,
+    half_side: bool,
+    views: Path | None,
+    view_count: int | None,
+    epochs: int | None,
+    precision: str | None,
+) -> None:
+    """Make a narrower, faster network of the one in RUN. Goes on where it stopped."""
+    quiet_tensorflow()
+    from ..training.network import ARCHITECTURES
+    from ..training.pruning import FINAL, VIEWS, layer_costs
+    from ..training.pruning import prune as run_pruning
+    from ..training.run import RunRecord
+
+    changes: dict[str, Any] = {"precision": precision} if precision else {}
+    if epochs:
+        changes["phases"] = (replace(FINAL, epochs=epochs),)
+    record = run_pruning(
+        run,
+        RunRecord.read(run).load_data(data),
+        target_macs,
+        out,
+        steps=steps,
+        half_side=half_side,
+        views=views,
+        view_count=view_count or VIEWS,
+        changes=changes,
+        progress=_show_epoch,
+        on_view=lambda number, total: messages.print(f"view {number}/{total}"),
+    )
+    recipe = record.recipe
+    assert recipe.widths is not None
+    operations, weights = layer_costs(
+        recipe.widths,
+        recipe.preprocessing.size,
+        len(record.classes),
+        ARCHITECTURES[recipe.architecture].pool_last,
+    )
+    widths = ", ".join("-".join(str(width) for width in block) for block in recipe.widths)
+    messages.print(
+        f"widths {widths}: {sum(operations) / 1e9:.2f} G multiply-accumulates, "
+        f"{sum(weights) / 1e6:.2f} M weights, temperature {record.temperature:.3f}; {out}"
+    )
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="What trained the first; its split val fits the temperature.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new run folder.")
+def average(runs: tuple[Path, ...], data: Path, out: Path) -> None:
+    """Average the weights of RUNS that began with one another into a run of its own."""
+    quiet_tensorflow()
+    from ..training.averaging import average as average_runs
+    from ..training.run import RunRecord
+
+    record = average_runs(runs, RunRecord.read(runs[0]).load_data(data), out)
+    messages.print(f"average of {len(runs)} runs, temperature {record.temperature:.3f}; {out}")

@@ -1,0 +1,1 @@
+"""What becomes of results: files of rows, and DICOM objects."""

@@ -1,0 +1,128 @@
+"""`Screening`: the result of one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import Precision
+from .engines import EngineName
+from .imaging import AcquisitionTags
+
+Status = Literal["screened", "rejected", "failed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Screening:
+    """The result of one picture. Can't be changed: its mappings and arrays are read-only.
+
+    Parameters
+    ----------
+    source
+        The path as the caller gave it, ``<bytes>`` or ``<array>``.
+    status
+        ``screened``; ``rejected``, a picture that must not be screened; or ``failed``.
+    reason
+        Why not screened, for a program: ``not-frontal``, ``turned``, ``inverted``,
+        ``too-small``, ``unreadable``, ``timeout``, ...
+    detail
+        The same in a sentence, for a person.
+    label
+        The class that the operating point chooses.
+    certain
+        Whether the label is more than a coin's toss: its share of the probability, as the
+        operating point weighs it, reaches the point's ``abstain_below``.
+    probabilities
+        Of each class; they sum to 1.
+    frontal_score
+        Probability that the picture is an upright frontal chest radiograph.
+    model, version, precision, engine, operating_point
+        What made the result.
+    timings_ms
+        Milliseconds for ``read``, ``frontal``, ``preprocess``, ``classify`` and ``total``;
+        ``None`` for a stage that was not reached.
+    tags
+        What a DICOM file says about modality, body part and view.
+    warnings
+        Where that contradicts the frontal check; see `imaging.contradictions`.
+    corrections
+        What was done to the picture before it was screened, where that was asked for:
+        ``inverted``, ``turned-90``, ``turned-180``, ``turned-270`` (degrees counter-clockwise).
+    activation_map
+        ``float32 [h, w, classes]``, logits at each place.
+    heatmap
+        The overlay picture, where it was asked for; see `heatmap.overlay`.
+    """
+
+    source: str
+    status: Status
+    reason: str | None
+    detail: str | None
+    label: str | None
+    certain: bool | None
+    probabilities: Mapping[str, float] | None
+    frontal_score: float | None
+    model: str
+    version: str
+    precision: Precision
+    engine: EngineName
+    operating_point: str
+    timings_ms: Mapping[str, float | None]
+    tags: AcquisitionTags | None = None
+    warnings: tuple[str, ...] = ()
+    corrections: tuple[str, ...] = ()
+    activation_map: NDArray[np.float32] | None = field(default=None, repr=False)
+    heatmap: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.__setstate__(self.__dict__)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the image was screened, and there is a label."""
+        return self.status == "screened"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain dicts, so that a result can be pickled and copied."""
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in self.__dict__.items()
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update({name: _read_only(value) for name, value in state.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of the command line's contract."""
+        return {
+            "source": self.source,
+            "status": self.status,
+            "reason": self.reason,
+            "label": self.label,
+            "certain": self.certain,
+            "probabilities": None if self.probabilities is None else dict(self.probabilities),
+            "frontal_score": self.frontal_score,
+            "model": self.model,
+            "version": self.version,
+            "precision": self.precision,
+            "engine": self.engine,
+            "operating_point": self.operating_point,
+            "timings_ms": dict(self.timings_ms),
+            "tags": asdict(self.tags) if self.tags else None,
+            "warnings": list(self.warnings),
+            "corrections": list(self.corrections),
+        }
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return MappingProxyType(dict(value))
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.setflags(write=False)
+    return value
