@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from .errors import BundleError
 from .files import write_atomically
+from .installed import installed_folder
 from .preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
@@ -230,7 +231,8 @@ class ModelBundle:
         Parameters
         ----------
         model
-            The name of a shipped bundle, or a bundle's folder.
+            The name of an installed or shipped bundle, the installed one first, or a bundle's
+            folder.
 
         Raises
         ------
@@ -316,14 +318,18 @@ def shipped_bundles() -> tuple[str, ...]:
 
 
 def _find(model: str | Path) -> Path:
-    if isinstance(model, str) and model in shipped_bundles():
-        return SHIPPED / model
+    if isinstance(model, str):
+        installed = installed_folder(model)
+        if installed is not None:
+            return installed
+        if model in shipped_bundles():
+            return SHIPPED / model
     folder = Path(model)
     if (folder / MANIFEST).is_file():
         return folder
     raise BundleError(
-        f"no model {str(model)!r}: it is neither a bundle's folder nor one of the shipped "
-        f"bundles ({', '.join(shipped_bundles())})"
+        f"no model {str(model)!r}: it is neither a bundle's folder nor installed nor one of the "
+        f"shipped bundles ({', '.join(shipped_bundles())})"
     )
 
 

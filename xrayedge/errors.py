@@ -5,6 +5,7 @@ XrayEdgeError
 │   ├── UnreadableError   not a picture, damaged, or of a kind that is not supported
 │   └── TooLargeError     over the limits on file size or pixel count
 ├── BundleError           a model bundle is missing, altered or of an unknown format
+├── FleetError            a model can't be signed, trusted, installed or gone back to
 ├── EngineError           an inference engine is missing or can't run a model file
 ├── BenchmarkError        something can't be measured, or a saved report can't be read
 ├── ResultsError          results can't be written where they were asked for
@@ -51,6 +52,10 @@ class TooLargeError(PictureError):
 
 class BundleError(XrayEdgeError):
     """A model bundle that is missing, altered or of an unknown format."""
+
+
+class FleetError(XrayEdgeError):
+    """A model that can't be signed, trusted, installed or gone back to."""
 
 
 class EngineError(XrayEdgeError):

@@ -1,0 +1,59 @@
+"""Make a release out of a bundle: the manufacturer's side."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ..bundle import ModelBundle
+from ..errors import FleetError
+from ..files import write_atomically
+from . import xeb
+from .minisign import SecretKey
+from .source import SIGNATURE_SUFFIX, read_bundle
+
+
+def sign(
+    model: str | Path, key: SecretKey, out: Path | None = None, *, serial: int | None = None
+) -> Path:
+    """Write a bundle as one file, and its signature beside it.
+
+    Parameters
+    ----------
+    model
+        A shipped bundle's name or a bundle's folder.
+    key
+        Signs it.
+    out
+        The file; by default ``NAME-VERSION.xeb`` here. The signature is ``OUT.minisig``.
+    serial
+        Must be higher than those of earlier releases of this model; by default the seconds since
+        1970 by this workstation's clock. No device compares it with a clock.
+
+    Returns
+    -------
+    The file's path.
+
+    Raises
+    ------
+    BundleError
+        There is no such bundle, or a file of it is altered.
+    FleetError
+        It has no golden vectors, so no device could try it, or the file can't be written.
+    """
+    bundle = ModelBundle.load(model)
+    untried = [variant.file for variant in bundle.variants() if not variant.golden]
+    if untried:
+        raise FleetError(f"{bundle.folder}: no golden vectors of {untried[0]}; convert it again")
+    release = xeb.Release(bundle.name, bundle.version, serial or int(time.time()))
+    content = xeb.pack({**read_bundle(bundle.folder), xeb.RELEASE: release.to_bytes()})
+    path = out or Path(f"{release.name}-{release.version}{xeb.SUFFIX}")
+    signature = key.sign(
+        content, f"xrayedge {release.name} {release.version} serial {release.serial}"
+    )
+    try:
+        write_atomically(path, content)
+        write_atomically(path.with_name(path.name + SIGNATURE_SUFFIX), signature.encode())
+    except OSError as error:
+        raise FleetError(f"{path}: can't be written ({error.strerror})") from error
+    return path
