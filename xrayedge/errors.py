@@ -9,6 +9,7 @@ XrayEdgeError
 ├── EngineError           an inference engine is missing or can't run a model file
 ├── BenchmarkError        something can't be measured, or a saved report can't be read
 ├── ResultsError          results can't be written where they were asked for
+├── StationError          a station's configuration or state can't be used
 └── WorkstationError      training, evaluation or conversion
     ├── DatasetError      the labelled pictures can't be used as they are
     ├── RunError          a training run is missing, unfinished or made by another recipe
@@ -68,6 +69,10 @@ class BenchmarkError(XrayEdgeError):
 
 class ResultsError(XrayEdgeError):
     """Results that can't be written where they were asked for."""
+
+
+class StationError(XrayEdgeError):
+    """A station whose configuration or state folder can't be used."""
 
 
 class WorkstationError(XrayEdgeError):

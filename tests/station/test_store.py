@@ -1,0 +1,175 @@
+"""The queue's states, what may be deleted, and the audit's chain."""
+
+import sqlite3
+import time
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+
+from xrayedge.errors import StationError
+from xrayedge.station.records import NewJob, NewObject, Outcome
+from xrayedge.station.store import MAX_CRASHES, MAX_REFUSALS, Store
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "station.db")
+    yield store
+    store.close()
+
+
+def put(store, file, uid=None, sha256="0" * 64):
+    return store.receive(NewJob(file, "dicom", "UNIT1", uid, sha256, 10), "balanced")
+
+
+def screened(store, file="a.dcm", destinations=(("pacs", False),)):
+    """A job that is done, with a report on its way."""
+    job = put(store, file).job
+    assert store.take().id == job
+    report = NewObject("sr", f"sr-{file}", "1.1", f"2.25.{job}", "1.2", dict(destinations))
+    store.finish(job, Outcome("done", {"status": "screened"}, objects=[report]))
+    return job
+
+
+def test_a_job_goes_from_received_to_done(store):
+    job = put(store, "a.dcm").job
+    assert store.job(job).state == "received"
+    taken = store.take()
+    assert (taken.id, taken.state, taken.operating_point) == (job, "screening", "balanced")
+    assert store.take() is None
+    heat = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    store.finish(job, Outcome("done", {"label": "healthy"}, activation_map=heat))
+    assert store.job(job).state == "done"
+    assert store.job(job).result == {"label": "healthy"}
+    assert np.array_equal(store.activation_map(job), heat)
+    assert [event.kind for event in store.events()] == ["received", "screened"]
+
+
+def test_the_same_instance_is_taken_once_and_other_bytes_are_noted(store):
+    first = put(store, "a.dcm", "1.2.3", "a" * 64)
+    again = put(store, "b.dcm", "1.2.3", "a" * 64)
+    other = put(store, "c.dcm", "1.2.3", "c" * 64)
+    assert (first.new, again.new, again.job) == (True, False, first.job)
+    assert (other.new, other.altered) == (True, True)
+    assert put(store, "d.png").new
+    assert put(store, "e.png").new  # not DICOM: nothing says that it is the same
+
+
+def test_a_job_that_crashes_again_and_again_is_set_aside(store):
+    job = put(store, "a.dcm").job
+    for crashes in range(1, MAX_CRASHES):
+        store.take()
+        assert store.recover() == []
+        assert store.job(job).crashes == crashes
+    store.take()
+    assert [one.id for one in store.recover()] == [job]
+    assert store.job(job).state == "set-aside"
+    assert store.take() is None
+    assert store.retry_job(job)
+    assert store.take().id == job
+
+
+def test_a_stop_is_no_crash(store):
+    job = put(store, "a.dcm").job
+    for _ in range(MAX_CRASHES + 1):
+        store.take()
+        store.give_back(job)
+        store.recover()
+    assert store.take().crashes == 0
+
+
+def test_a_send_fails_after_refusals_and_can_be_retried(store):
+    screened(store)
+    (send,) = store.sends(states=["queued"])
+    states = [store.mark_refused(send.id, "0122") for _ in range(MAX_REFUSALS)]
+    assert states == ["queued"] * (MAX_REFUSALS - 1) + ["failed"]
+    assert store.retry_send(send.id)
+    store.mark_sent(send.id)
+    assert store.send_counts() == {("pacs", "sent"): 1}
+
+
+def test_commitment_commits_what_is_kept_and_sends_the_rest_again(store):
+    kept, lost = screened(store, "a.dcm", [("pacs", True)]), screened(store, "b.dcm", [("pacs", 1)])
+    for send in store.sends():
+        store.mark_sent(send.id)
+    asked = store.to_commit("pacs")
+    store.ask_commitment([send.id for send in asked], "2.25.9")
+    assert store.to_commit("pacs") == []
+    assert not store.commit("2.25.8", [f"2.25.{kept}"], [])
+    assert store.commit("2.25.9", [f"2.25.{kept}"], [f"2.25.{lost}"])
+    assert [send.state for send in store.sends()] == ["committed", "queued"]
+
+
+def days_of_service(store, days):
+    first = date(2026, 1, 1)
+    for day in range(days):
+        store.count_day(first + timedelta(day))
+
+
+def test_only_what_is_old_and_delivered_is_deleted(store):
+    old, waiting = screened(store, "a.dcm", []), screened(store, "b.dcm")
+    days_of_service(store, 40)
+    new = screened(store, "c.dcm", [])
+    later = time.time() + 40 * DAY
+    assert [job.id for job in store.forget_old(30, later)] == [old]
+    assert store.job(waiting) is not None
+    assert store.job(new) is not None
+    (send,) = store.sends(job=waiting)
+    store.mark_sent(send.id)
+    assert [job.id for job in store.forget_old(30, later)] == [waiting]
+    assert store.known_files() == {"c.dcm", "sr-c.dcm"}
+
+
+def test_a_clock_that_is_corrected_deletes_nothing(store):
+    for name in ("a.dcm", "b.dcm"):
+        screened(store, name, [])
+    store.count_day(date(1970, 1, 1))
+    store.count_day(date(2026, 1, 1))  # one day, whatever the clock jumped
+    assert store.forget_old(30, time.time() + 20_000 * DAY) == []
+
+
+def test_what_waits_for_commitment_is_kept(store):
+    job = screened(store, "a.dcm", [("pacs", True)])
+    days_of_service(store, 40)
+    screened(store, "b.dcm", [])
+    (send,) = store.sends(job=job)
+    store.mark_sent(send.id)
+    assert store.forget_old(30, time.time() + 40 * DAY) == []
+
+
+def test_the_audit_tells_what_was_altered(store, tmp_path):
+    store.change_setting("operating_point", "sensitive", "anna")
+    store.audit("anna", "signed in")
+    store.change_setting("operating_point", "balanced", "anna")
+    assert store.verify_audit() == 3
+    assert store.audit_entries()[2].old == "sensitive"
+    other = sqlite3.connect(tmp_path / "station.db")
+    with other:
+        other.execute("DELETE FROM audit WHERE id = 3")
+    with pytest.raises(StationError, match="missing at the audit's end"):
+        store.verify_audit()
+    with other:
+        other.execute("UPDATE audit SET who = 'otto' WHERE id = 2")
+    other.close()
+    with pytest.raises(StationError, match="altered at entry 2"):
+        store.verify_audit()
+
+
+def test_histograms_count_by_day_and_station(store):
+    for file, number in (("a.dcm", 3), ("b.dcm", 3), ("c.dcm", 4)):
+        job = put(store, file).job
+        store.take()
+        store.finish(job, Outcome("done", {}, counts=[("UNIT1", "covid", number)]))
+    today = time.strftime("%Y-%m-%d")
+    assert store.histograms(today, today) == {"covid": {3: 2, 4: 1}}
+    assert store.histograms(today, today, "UNIT2") == {}
+
+
+def test_a_file_that_is_no_database_is_refused_in_a_line(tmp_path):
+    path = tmp_path / "station.db"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(StationError, match=r"station\.db: can't be used"):
+        Store(path)

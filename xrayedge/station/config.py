@@ -1,0 +1,393 @@
+"""`StationConfig`: what ``station.toml`` says, checked before anything starts."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from ..bundle import DEFAULT_MODEL
+from ..errors import StationError
+from .tables import Table
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ObjectKind = Literal["sr", "sc"]
+Refusals = Literal["none", "sr"]
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOOPBACK_NAMES = ("localhost", "localhost.")
+_MAX_CONFIG_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A unit that may send: its AE title, and the address that it calls from (`None`: any)."""
+
+    ae: str
+    host: str | None = None
+
+
+@dataclass(frozen=True)
+class TlsConfig:
+    """Certificate, key and certificate authority of mutual TLS, all PEM files."""
+
+    cert: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True)
+class ListenConfig:
+    """Where DICOM is received.
+
+    Parameters
+    ----------
+    host, port, ae
+        Address and application entity title of the station.
+    allow
+        Who may connect; may be empty where only this machine itself can.
+    max_associations
+        Connections at once; one more is refused.
+    max_bytes
+        Largest data set of one image.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 11112
+    ae: str = "XRAYEDGE"
+    allow: tuple[Peer, ...] = ()
+    max_associations: int = 16
+    max_bytes: int = 512_000_000
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where results are sent.
+
+    Parameters
+    ----------
+    name
+        What the queue and the console call it.
+    host, port, ae
+        Of a DICOM peer; empty, 0 and empty where ``stow_url`` is set.
+    kinds
+        The objects that it gets: ``sr``, the report; ``sc``, the overlay.
+    tls
+        Whether to connect by TLS with the files of ``[tls]``.
+    commitment
+        Whether to ask the peer to commit itself to keep the objects.
+    stow_url
+        Of a DICOMweb service, such as ``http://pacs:8042/dicom-web/studies``.
+    """
+
+    name: str
+    host: str = ""
+    port: int = 0
+    ae: str = ""
+    kinds: tuple[ObjectKind, ...] = ("sr", "sc")
+    tls: bool = False
+    commitment: bool = False
+    stow_url: str | None = None
+
+
+@dataclass(frozen=True)
+class ConsoleConfig:
+    """Where the browser's page is served.
+
+    Parameters
+    ----------
+    enabled
+        Whether it is served at all.
+    host, port
+        Its address; another than this machine's own wants ``cert``, ``key`` and ``password``.
+    cert, key
+        PEM files for HTTPS.
+    password
+        A file that holds the password's scrypt hash.
+    hosts
+        Names that a browser may call it by, beside ``host``.
+    """
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 8765
+    cert: Path | None = None
+    key: Path | None = None
+    password: Path | None = None
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScreenConfig:
+    """How an image is screened.
+
+    Parameters
+    ----------
+    model, operating_point, site
+        See `screening.Screener`; ``site`` is a site profile's file.
+    timeout
+        Seconds for one image.
+    threads
+        Processor threads.
+    min_age
+        Years; an image whose tags say that the patient is younger is refused.
+    manufacturers, station_names
+        Where not empty, an image whose tags name none of these is refused.
+    refusals
+        ``sr`` sends a report that says why an image was refused; ``none`` sends nothing.
+    """
+
+    model: str = DEFAULT_MODEL
+    operating_point: str = "balanced"
+    site: Path | None = None
+    timeout: float = 60.0
+    threads: int = 1
+    min_age: float = 1.0  # the model card: children under one year are out of scope
+    manufacturers: tuple[str, ...] = ()
+    station_names: tuple[str, ...] = ()
+    refusals: Refusals = "none"
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """A folder that a unit exports to.
+
+    Parameters
+    ----------
+    path
+        The folder. Files are taken out of it.
+    pattern
+        Names that are taken, as a shell would match them.
+    every
+        Seconds between two looks.
+    patience
+        Seconds without a change after which a file that can't be read is refused, rather than
+        taken for an upload that has stalled.
+    """
+
+    path: Path
+    pattern: str = "*"
+    every: float = 1.0
+    patience: float = 600.0
+
+
+@dataclass(frozen=True)
+class KeepConfig:
+    """How long, and how much room must stay.
+
+    Parameters
+    ----------
+    days
+        Days after which images and results are deleted once every destination has them;
+        `None` keeps them for ever.
+    free_mb
+        Megabytes of the disk under which nothing more is received.
+    """
+
+    days: int | None = 30
+    free_mb: int = 500
+
+
+@dataclass(frozen=True)
+class StationConfig:
+    """The whole configuration; the default serves the console alone."""
+
+    listen: ListenConfig | None = None
+    tls: TlsConfig | None = None
+    destinations: tuple[Destination, ...] = ()
+    console: ConsoleConfig = field(default_factory=ConsoleConfig)
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    folder: FolderConfig | None = None
+    keep: KeepConfig = field(default_factory=KeepConfig)
+
+
+def load_config(path: Path) -> StationConfig:
+    """Read and check a configuration. Relative paths in it are relative to its folder.
+
+    Raises
+    ------
+    StationError
+        Missing, not TOML, or with a key or a value that is wrong: one line, which names it.
+    """
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise StationError(f"{path}: too large for a configuration")
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise StationError(f"{path}: can't be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StationError(f"{path}: not TOML ({error})") from None
+    return parse_config(content, path)
+
+
+def parse_config(content: dict[str, Any], path: Path) -> StationConfig:
+    """Make a configuration of TOML's tables; `path` is its file, for messages and relative paths.
+
+    Errors as of `load_config`.
+    """
+    top = Table(content, "", path)
+    listen = top.table("listen")
+    tls = top.table("tls")
+    folder = top.table("folder")
+    config = StationConfig(
+        listen=None if listen is None else _listen(listen),
+        tls=None if tls is None else _tls(tls),
+        destinations=tuple(map(_destination, top.tables("destination"))),
+        console=_console(top.table("console") or Table({}, "console", path)),
+        screen=_screen(top.table("screen") or Table({}, "screen", path)),
+        folder=None if folder is None else _folder(folder),
+        keep=_keep(top.table("keep") or Table({}, "keep", path)),
+    )
+    top.done()
+    _check_together(config, path)
+    return config
+
+
+def _check_together(config: StationConfig, path: Path) -> None:
+    names = [one.name for one in config.destinations]
+    for name in names:
+        if names.count(name) > 1:
+            raise StationError(f"{path}: two destinations are called {name!r}")
+    for one in config.destinations:
+        if one.tls and config.tls is None:
+            raise StationError(f"{path}: destination {one.name!r} wants TLS; add a table [tls]")
+        if one.commitment and config.listen is None:
+            raise StationError(
+                f"{path}: destination {one.name!r} wants storage commitment, whose answer comes "
+                "to the station's own port; add a table [listen]"
+            )
+    console = config.console
+    secured = console.cert and console.key and console.password
+    if console.enabled and not is_loopback(console.host) and not secured:
+        raise StationError(
+            f"{path}: [console] host {console.host!r} is open to the network; "
+            "set cert, key and password, or use 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in _LOOPBACK_NAMES
+
+
+def _listen(table: Table) -> ListenConfig:
+    default = ListenConfig()
+    listen = ListenConfig(
+        host=table.host("host", default.host),
+        port=table.integer("port", default.port, 1, 65535),
+        ae=table.ae("ae", default.ae),
+        allow=tuple(
+            Peer(entry.ae("ae"), entry.optional_host("host")) for entry in table.entries("allow")
+        ),
+        max_associations=table.integer("max_associations", default.max_associations, 1, 1000),
+        max_bytes=table.integer("max_bytes", default.max_bytes, 1_000, 4_000_000_000),
+    )
+    if not listen.allow and not is_loopback(listen.host):
+        table.fail("allow", f"is empty, and {listen.host} is open to the network; list the units")
+    table.done()
+    return listen
+
+
+def _tls(table: Table) -> TlsConfig:
+    tls = TlsConfig(table.file("cert"), table.file("key"), table.file("ca"))
+    table.done()
+    return tls
+
+
+def _destination(table: Table) -> Destination:
+    name = table.text("name")
+    if not _NAME.fullmatch(name):
+        table.fail("name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
+    kinds = table.texts("kinds", ("sr", "sc"))
+    if not kinds or not set(kinds) <= set(get_args(ObjectKind)):
+        table.fail("kinds", 'must list "sr", "sc" or both')
+    chosen: tuple[ObjectKind, ...] = tuple(kind for kind in get_args(ObjectKind) if kind in kinds)
+    url = table.text("stow_url", "") or None
+    if url is not None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            table.fail("stow_url", "must begin with http:// or https:// and a host")
+        destination = Destination(name, kinds=chosen, stow_url=url)
+    else:
+        destination = Destination(
+            name,
+            host=table.host("host"),
+            port=table.integer("port", None, 1, 65535),
+            ae=table.ae("ae"),
+            kinds=chosen,
+            tls=table.flag("tls", False),
+            commitment=table.flag("commitment", False),
+        )
+    table.done()
+    return destination
+
+
+def _console(table: Table) -> ConsoleConfig:
+    default = ConsoleConfig()
+    console = ConsoleConfig(
+        enabled=table.flag("enabled", default.enabled),
+        host=table.host("host", default.host),
+        port=table.integer("port", default.port, 0, 65535),
+        cert=table.optional_file("cert"),
+        key=table.optional_file("key"),
+        password=table.optional_file("password"),
+        hosts=table.texts("hosts", ()),
+    )
+    if (console.cert is None) != (console.key is None):
+        table.fail("cert", "and key belong together")
+    table.done()
+    return console
+
+
+def _screen(table: Table) -> ScreenConfig:
+    default = ScreenConfig()
+    refusals = table.text("refusals", default.refusals)
+    if refusals not in ("none", "sr"):
+        table.fail("refusals", 'must be "none" or "sr"')
+    screen = ScreenConfig(
+        model=table.text("model", default.model),
+        operating_point=table.text("operating_point", default.operating_point),
+        site=table.optional_file("site"),
+        timeout=table.number("timeout", default.timeout, 0.1, 86_400.0),
+        threads=table.integer("threads", default.threads, 1, 1024),
+        min_age=table.number("min_age", default.min_age, 0.0, 150.0),
+        manufacturers=table.texts("manufacturers", ()),
+        station_names=table.texts("station_names", ()),
+        refusals="sr" if refusals == "sr" else "none",
+    )
+    table.done()
+    return screen
+
+
+def _folder(table: Table) -> FolderConfig:
+    path = table.path(table.text("path"))
+    default = FolderConfig(path)
+    folder = FolderConfig(
+        path=path,
+        pattern=table.text("pattern", default.pattern),
+        every=table.number("every", default.every, 0.05, 3600.0),
+        patience=table.number("patience", default.patience, 0.0, 86_400.0),
+    )
+    if "/" in folder.pattern:
+        table.fail("pattern", "matches names inside the folder and can't hold a slash")
+    table.done()
+    return folder
+
+
+def _keep(table: Table) -> KeepConfig:
+    default = KeepConfig()
+    days = table.integer("days", default.days or 0, 0, 36_500)
+    keep = KeepConfig(days or None, table.integer("free_mb", default.free_mb, 0, 10_000_000))
+    table.done()
+    return keep

@@ -1,0 +1,1 @@
+"""Ways for images into the station."""

@@ -1,0 +1,1 @@
+"""Ways for results out of the station."""
