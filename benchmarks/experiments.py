@@ -202,7 +202,7 @@ def judged(outcomes: Mapping[str, Outcome]) -> str:
     rows = [
         [
             name,
-            *(f"{one.val.figures[figure].value:.3f}" for figure in VAL_FIGURES),
+            *(f"{one.val.metrics[figure].value:.3f}" for figure in VAL_FIGURES),
             f"{one.unseen[HEALTHY]:.2f}",
             f"{one.unseen[COVID]:.2f}",
             f"{one.healthier:.3f}",

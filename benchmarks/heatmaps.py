@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 
 from xrayedge.data import load_dataset
-from xrayedge.evaluation import ScoringModel, check_labels
+from xrayedge.evaluation import ScoringModel, check_labels, intervals, mean
 from xrayedge.heatmap import evidence
 from xrayedge.training.run import RECORD
 from xrayedge.training.scoring import scoring_model
@@ -34,7 +34,6 @@ Map = NDArray[np.float32]
 
 #: Cells at each edge of the map that count as border: one of seven.
 BORDER = 1
-_ROUNDS, _LEVEL = 1000, (2.5, 97.5)
 
 
 def correlation(one: Map, other: Map) -> float:
@@ -60,18 +59,6 @@ def share_inside(found: Map) -> float:
 def inside(found: Map) -> Map:
     """The map without its border."""
     return found[BORDER:-BORDER, BORDER:-BORDER]
-
-
-def interval(values: NDArray[np.float64], patients: NDArray[np.int_]) -> tuple[float, float]:
-    """Of the mean, by resampling patients with replacement."""
-    known = ~np.isnan(values)
-    sums = np.bincount(patients, np.where(known, values, 0.0))
-    counts = np.bincount(patients, known)
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(sums), (_ROUNDS, len(sums)))
-    totals, known_totals = sums[drawn].sum(axis=1), counts[drawn].sum(axis=1)
-    low, high = np.percentile(totals[known_totals > 0] / known_totals[known_totals > 0], _LEVEL)
-    return float(low), float(high)
 
 
 def _open(model: str) -> ScoringModel:
@@ -100,18 +87,20 @@ def main() -> None:
         one, two = evidence(own, explained), evidence(other, explained)
         rows.append((correlation(one, two), same_peak(one, two), *map(share_inside, (one, two))))
         uniform = inside(one).size / one.size
-    groups = [sample.group for sample in samples]
-    patients = np.unique(groups, return_inverse=True)[1]
     names = (
         "correlation of the evidence",
         "strongest place the same or next to it",
         f"evidence inside the border: {Path(arguments.model).name}",
         f"evidence inside the border: {Path(arguments.teacher).name}",
     )
-    print(f"{len(samples)} pictures of {patients.max() + 1} patients")
-    for name, column in zip(names, np.array(rows, np.float64).T, strict=True):
-        low, high = interval(column, patients)
-        print(f"{name:48}{np.nanmean(column):.3f}  ({low:.3f} to {high:.3f})")
+    columns = dict(zip(names, np.array(rows, np.float64).T, strict=True))
+    patients = [sample.group for sample in samples]
+    print(f"{len(samples)} images of {len(set(patients))} patients")
+    found = intervals(
+        lambda weights: {name: mean(column, weights) for name, column in columns.items()}, patients
+    )
+    for name, value in found.items():
+        print(f"{name:48}{value}")
     print(f"{'evidence inside the border: the same anywhere':48}{uniform:.3f}")
 
 

@@ -123,13 +123,13 @@ def judge(run: Path, samples: Sequence[Sample]) -> Evaluation:
 
 def mean_and_range(evaluations: Sequence[Evaluation], figure: str) -> str:
     """A figure over seeds."""
-    values = [one.figures[figure].value for one in evaluations]
+    values = [one.metrics[figure].value for one in evaluations]
     return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def with_interval(evaluation: Evaluation, figure: str) -> str:
     """A figure with its 95 % interval."""
-    return str(evaluation.figures.get(figure, ""))
+    return str(evaluation.metrics.get(figure, ""))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -215,7 +215,7 @@ def control(work: Reproduction) -> str:
     for source, evaluation in work.left_out(everything, recipe, "paper-way-left-out").items():
         evaluations[f"all sets but {source}; tested on that source"] = evaluation
     rows = [
-        [name, str(one.pictures), *(with_interval(one, figure) for figure in CONTROL_FIGURES)]
+        [name, str(one.images), *(with_interval(one, figure) for figure in CONTROL_FIGURES)]
         for name, one in evaluations.items()
     ]
     return table(["trained on", "pictures", *CONTROL_FIGURES], rows)
@@ -231,7 +231,7 @@ def apart(work: Reproduction) -> str:
     for column in ("adult_paediatric", "view", "source"):
         for value, one in evaluate_by(column, test, everything.classes, scores).items():
             cells = (with_interval(one, figure) for figure in CONTROL_FIGURES)
-            rows.append([f"{column}: {value}", str(one.pictures), *cells])
+            rows.append([f"{column}: {value}", str(one.images), *cells])
     return table(["pictures of `extended/test`", "pictures", *CONTROL_FIGURES], rows)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,7 @@ from numpy.typing import NDArray
 from peers import keras_peers, multiply_accumulates
 from quantise import int8_onnx, int8_tflite
 from rich.console import Console
-from sklearn.metrics import balanced_accuracy_score
-from xrayedge.converters import calibration_set, equalisation, parity, ranges, rounding
+from xrayedge.converters import calibration_set, equalisation, ranges, rounding
 from xrayedge.converters import onnx as to_onnx
 from xrayedge.converters import tflite as to_tflite
 from xrayedge.converters.outputs import engine_maps
@@ -43,7 +42,15 @@ from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
 from xrayedge.engines import EngineName, open_engine
 from xrayedge.errors import RunError
-from xrayedge.evaluation import Evaluation, evaluate, rows_by
+from xrayedge.evaluation import (
+    Evaluation,
+    Interval,
+    balanced_accuracy,
+    evaluate,
+    intervals,
+    macro_auc,
+    rows_by,
+)
 from xrayedge.evaluation.report import png
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
@@ -67,9 +74,7 @@ PEER_MOMENTUM = 0.9
 PASSES = 1.0
 ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
 ROUNDS, RUNS = 9, 12  # per file and engine: medians of so many runs, in so many rounds
-BOOTSTRAP_ROUNDS = 1000
 UNTRAINED_PICTURES = 8  # are enough for the ranges of networks whose scores nobody reads
-_LEVEL = (2.5, 97.5)
 _LABEL: dict[str, Any] = {"fontsize": 8, "xytext": (4, 4), "textcoords": "offset points"}
 _TOP = 1.05  # of the axis of accuracy: room for names
 _UPRIGHT = {**_LABEL, "xytext": (0, 4), "rotation": 90, "ha": "center", "va": "bottom"}
@@ -151,7 +156,7 @@ class Accuracy:
     """Figures of a trained student on some pictures, and what the teacher is ahead of it."""
 
     evaluation: Evaluation
-    lost: dict[str, tuple[float, float, float]]
+    lost: dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -337,34 +342,17 @@ def paired_loss(
     classes: Sequence[str],
     reference: NDArray[np.float64],
     found: NDArray[np.float64],
-) -> dict[str, tuple[float, float, float]]:
+) -> dict[str, Interval]:
     """What balanced accuracy and macro AUC lose, each with its 95 % interval over patients."""
     labels = np.array([classes.index(sample.label) for sample in samples])
-    figures: dict[str, Callable[[NDArray[np.float64], NDArray[np.int_]], float]] = {
-        "balanced_accuracy": lambda scores, true: float(
-            balanced_accuracy_score(true, scores.argmax(axis=1))
-        ),
-        "macro_auc": parity.macro_auc,
-    }
-    patients = parity.groups([sample.group for sample in samples])
-    members = [np.flatnonzero(patients == one) for one in np.unique(patients)]
-    rng = np.random.default_rng(0)
-    rounds: list[list[float]] = []
-    while len(rounds) < BOOTSTRAP_ROUNDS:
-        drawn = rng.integers(0, len(members), len(members))
-        rows = np.concatenate([members[one] for one in drawn])
-        if len(np.unique(labels[rows])) == len(np.unique(labels)):
-            rounds.append(
-                [
-                    figure(reference[rows], labels[rows]) - figure(found[rows], labels[rows])
-                    for figure in figures.values()
-                ]
-            )
-    low, high = np.percentile(rounds, _LEVEL, axis=0)
-    return {
-        name: (figure(reference, labels) - figure(found, labels), low[index], high[index])
-        for index, (name, figure) in enumerate(figures.items())
-    }
+
+    def statistic(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        return {
+            metric.__name__: metric(labels, reference, weights) - metric(labels, found, weights)
+            for metric in (balanced_accuracy, macro_auc)
+        }
+
+    return intervals(statistic, [sample.group for sample in samples])
 
 
 def measure(
@@ -490,7 +478,7 @@ def accuracy_table(lines: Sequence[Line], part: str) -> str:
     for line in lines:
         if part in line.parts:
             found = line.parts[part]
-            figures = found.evaluation.figures
+            figures = found.evaluation.metrics
             rows.append(
                 [
                     line.student.name,
@@ -511,7 +499,11 @@ def _markdown(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def _lost(found: Accuracy, name: str) -> str:
-    return "{:+.3f} ({:+.3f} to {:+.3f})".format(*found.lost[name]) if found.lost else ""
+    return _signed(found.lost[name]) if found.lost else ""
+
+
+def _signed(lost: Interval) -> str:
+    return f"{lost.value:+.3f} ({lost.low:+.3f} to {lost.high:+.3f})"
 
 
 def beginnings(weights: dict[str, str]) -> str:
@@ -535,7 +527,7 @@ def draw(lines: Sequence[Line], parts: Sequence[str]) -> Canvas:
         for part, axes in zip(parts, accuracies, strict=True):
             if part not in line.parts:
                 continue
-            found = line.parts[part].evaluation.figures["balanced_accuracy"]
+            found = line.parts[part].evaluation.metrics["balanced_accuracy"]
             spread = [[found.value - found.low], [found.high - found.value]]
             axes.errorbar(milliseconds, found.value, spread, fmt="o", color=colour, capsize=3)
             axes.annotate(line.student.name, (milliseconds, found.high), **_UPRIGHT)

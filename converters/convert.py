@@ -21,7 +21,7 @@ from xrayedge.bundle import MANIFEST, FrontalGate, ModelBundle, ModelFormat, Net
 from xrayedge.data import NON_CLASSES, Sample, model_inputs
 from xrayedge.engines import ENGINES, EngineName, open_engine
 from xrayedge.errors import ConversionError
-from xrayedge.evaluation import check_labels
+from xrayedge.evaluation import check_labels, patient_numbers
 from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.files import write_atomically
 from xrayedge.training.run import MODEL
@@ -293,7 +293,7 @@ def _parity_set(model: keras.Model, network: Network, samples: Sequence[Sample])
     return ParitySet(
         inputs=inputs,
         labels=np.array([network.classes.index(sample.label) for sample in samples]),
-        groups=parity.groups([sample.group for sample in samples]),
+        groups=patient_numbers([sample.group for sample in samples]),
         reference=keras_outputs(model, inputs, network),
     )
 

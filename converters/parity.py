@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
+from xrayedge import evaluation
 from xrayedge.bundle import Precision
 
 from .outputs import Outputs
-
-ROUNDS = 1000
-_LEVEL = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
@@ -137,9 +133,18 @@ def compare(found: Outputs, images: ParitySet) -> Parity:
     wanted, labels = images.reference, images.labels
     scores, reference = found.probabilities, wanted.probabilities
     difference = np.abs(scores - reference)
-    losses = _bootstrap(scores, images)
-    low, high = np.percentile(losses, _LEVEL, axis=0)
-    accuracy, auc = _accuracy(scores, labels), macro_auc(scores, labels)
+
+    def statistic(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        metrics = {"accuracy": evaluation.accuracy, "macro_auc": evaluation.macro_auc}
+        own = {name: metric(labels, scores, weights) for name, metric in metrics.items()}
+        lost = {
+            f"{name}_loss": metric(labels, reference, weights) - own[name]
+            for name, metric in metrics.items()
+        }
+        return own | lost
+
+    compared = evaluation.intervals(statistic, images.groups)
+    accuracy_loss, macro_auc_loss = compared["accuracy_loss"], compared["macro_auc_loss"]
     opacity = None
     if found.opacity is not None and wanted.opacity is not None:
         opacity = np.abs(found.opacity - wanted.opacity)
@@ -148,62 +153,14 @@ def compare(found: Outputs, images: ParitySet) -> Parity:
         agreement=float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean()),
         largest_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
-        accuracy=accuracy,
-        accuracy_loss=_accuracy(reference, labels) - accuracy,
-        accuracy_loss_low=float(low[0]),
-        accuracy_loss_high=float(high[0]),
-        macro_auc=auc,
-        macro_auc_loss=macro_auc(reference, labels) - auc,
-        macro_auc_loss_low=float(low[1]),
-        macro_auc_loss_high=float(high[1]),
+        accuracy=compared["accuracy"].value,
+        accuracy_loss=accuracy_loss.value,
+        accuracy_loss_low=accuracy_loss.low,
+        accuracy_loss_high=accuracy_loss.high,
+        macro_auc=compared["macro_auc"].value,
+        macro_auc_loss=macro_auc_loss.value,
+        macro_auc_loss_low=macro_auc_loss.low,
+        macro_auc_loss_high=macro_auc_loss.high,
         opacity_largest_difference=None if opacity is None else float(opacity.max()),
         opacity_mean_difference=None if opacity is None else float(opacity.mean()),
     )
-
-
-def macro_auc(scores: NDArray[np.float64], labels: NDArray[np.int_]) -> float:
-    """Mean over the classes in ``labels`` of one-against-the-rest AUC, by rank sums.
-
-    scikit-learn's figure, twenty times as fast: the bootstrap asks for it thousands of times.
-    """
-    present = np.unique(labels)
-    ranks = rankdata(scores[:, present], axis=0)
-    positive = labels[:, np.newaxis] == present
-    counts = positive.sum(axis=0)
-    sums = (ranks * positive).sum(axis=0) - counts * (counts + 1) / 2
-    return float((sums / (counts * (len(labels) - counts))).mean())
-
-
-def _accuracy(scores: NDArray[np.float64], labels: NDArray[np.int_]) -> float:
-    return float((scores.argmax(axis=1) == labels).mean())
-
-
-def _bootstrap(found: NDArray[np.float64], images: ParitySet) -> NDArray[np.float64]:
-    """Losses of accuracy and macro AUC in resampled sets of patients, ``float64 [rounds, 2]``.
-
-    Each round draws the same patients for both models, and every class of the whole set.
-    """
-    rng = np.random.default_rng(0)
-    members = [np.flatnonzero(images.groups == group) for group in np.unique(images.groups)]
-    classes = len(np.unique(images.labels))
-    losses: list[tuple[float, float]] = []
-    while len(losses) < ROUNDS:
-        index = np.concatenate(
-            [members[one] for one in rng.integers(0, len(members), len(members))]
-        )
-        labels = images.labels[index]
-        if len(np.unique(labels)) < classes:
-            continue
-        reference, other = images.reference.probabilities[index], found[index]
-        losses.append(
-            (
-                _accuracy(reference, labels) - _accuracy(other, labels),
-                macro_auc(reference, labels) - macro_auc(other, labels),
-            )
-        )
-    return np.asarray(losses)
-
-
-def groups(names: Sequence[str]) -> NDArray[np.int_]:
-    """A number for each patient, ``int [N]``."""
-    return np.unique(np.asarray(names), return_inverse=True)[1]

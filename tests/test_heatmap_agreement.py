@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("keras")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from heatmaps import correlation, interval, same_peak, share_inside
+from heatmaps import correlation, same_peak, share_inside
 
 
 def _peak(row: int, column: int) -> np.ndarray:
@@ -35,9 +35,3 @@ def test_evidence_against_a_class_lies_nowhere():
     assert share_inside(np.ones((7, 7), np.float32)) == pytest.approx(25 / 49)
     assert share_inside(_peak(0, 3) + _peak(3, 3) - 5.0 * _peak(6, 6)) == pytest.approx(0.5)
     assert math.isnan(share_inside(-np.ones((7, 7), np.float32)))
-
-
-def test_the_interval_holds_the_mean_and_leaves_out_what_is_not_known():
-    values = np.array([0.0, 1.0, np.nan, 0.5, 0.5])
-    low, high = interval(values, np.arange(5))
-    assert 0.0 <= low < 0.5 < high <= 1.0

@@ -51,8 +51,8 @@ def test_the_report_is_complete(report, judged):
         assert min(cv2.imread(str(report / name)).shape[:2]) > 200
     values = json.loads((report / "report.json").read_text())
     accuracy = (judged.scores.argmax(axis=1) == judged.labels).mean()
-    assert values["figures"]["accuracy"]["value"] == pytest.approx(accuracy)
-    assert {name: one["pictures"] for name, one in values["by"]["view"].items()} == {
+    assert values["metrics"]["accuracy"]["value"] == pytest.approx(accuracy)
+    assert {name: one["images"] for name, one in values["by"]["view"].items()} == {
         "AP": 6,
         "PA": 6,
     }
@@ -70,7 +70,7 @@ def test_the_page_stands_alone_and_names_no_file(report):
 def test_confidence_is_compared_with_how_often_it_is_right():
     scores = np.array([[0.95, 0.05], [0.92, 0.08], [0.45, 0.55], [0.4, 0.6]])
     low, high = calibration_bins(np.array([0, 0, 1, 1]), scores[[2, 0, 1, 2]])
-    assert (low.pictures, high.pictures) == (2, 2)
+    assert (low.images, high.images) == (2, 2)
     assert low.confidence == pytest.approx(0.55)
     assert low.accuracy == 0.5
     assert high.confidence == pytest.approx(0.935)

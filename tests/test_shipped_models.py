@@ -37,7 +37,7 @@ def test_accuracy(data_root, name, engine, part, least):
     samples = samples_of(data_root, part)
     classes = ModelBundle.load(name).classifier.classes
     result = evaluate(samples, classes, scores_of(data_root, part, name, engine, "int8"))
-    assert result.figures["accuracy"].value >= least
+    assert result.metrics["accuracy"].value >= least
 
 
 @pytest.mark.parametrize("name", shipped_bundles())
@@ -79,8 +79,8 @@ def test_frontal_check(data_root, name, engine):
         data_root / "frontal_manifest.csv", [("split", "test")], complete=False, turned_of="frontal"
     ).samples
     scores = np.stack([model.score(sample) for sample in samples])
-    figures = evaluate_gate(samples, model.classes, scores, model.gate).figures
-    assert figures["sensitivity"].value >= 0.99
+    metrics = evaluate_gate(samples, model.classes, scores, model.gate).metrics
+    assert metrics["sensitivity"].value >= 0.99
     least = {"specificity": 0.97, "refused/lateral": 0.95}
-    for name, figure in figures.items():
-        assert figure.value >= least.get(name, 0.98), name
+    for name, metric in metrics.items():
+        assert metric.value >= least.get(name, 0.98), name

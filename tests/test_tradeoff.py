@@ -14,6 +14,7 @@ from tradeoff import beginnings, paired_loss, parts_by, spread
 
 from xrayedge.data import Sample
 from xrayedge.errors import DatasetError
+from xrayedge.evaluation import Interval
 
 CLASSES = ("ill", "well")
 
@@ -55,16 +56,16 @@ def test_what_is_lost_is_the_first_one_s_figure_less_the_second_one_s():
     # Every fourth picture, an ill one, is called well.
     worse = _scores([0.2, 0.1, 0.9, 0.1] * 10)
     lost = paired_loss(samples, CLASSES, right, worse)
-    assert lost["balanced_accuracy"] == pytest.approx((0.25, 0.25, 0.25))
-    assert lost["macro_auc"] == pytest.approx((0.0, 0.0, 0.0))
-    assert paired_loss(samples, CLASSES, worse, right)["balanced_accuracy"][0] == -0.25
+    assert lost["balanced_accuracy"] == Interval(0.25, 0.25, 0.25)
+    assert lost["macro_auc"] == Interval(0.0, 0.0, 0.0)
+    assert paired_loss(samples, CLASSES, worse, right)["balanced_accuracy"].value == -0.25
     # Now only patients differ: the interval shows it.
     some = right.copy()
     some[:8] = worse[:8]
-    found, low, high = paired_loss(samples, CLASSES, right, some)["balanced_accuracy"]
-    assert found == pytest.approx(0.05)
-    assert low == 0.0
-    assert high > 0.1
+    found = paired_loss(samples, CLASSES, right, some)["balanced_accuracy"]
+    assert found.value == pytest.approx(0.05)
+    assert found.low == 0.0
+    assert found.high > 0.1
 
 
 def test_it_is_said_what_the_peers_began_with():

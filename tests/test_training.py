@@ -179,7 +179,7 @@ def test_each_source_is_judged_by_a_model_that_never_saw_it(dataset, recipe, tmp
     assert [fold.source for fold in folds] == ["north", "south"]
     for fold in folds:
         held_out = [one for one in samples if one.source == fold.source and one.split != "test"]
-        assert fold.evaluation.pictures == len(held_out)
+        assert fold.evaluation.images == len(held_out)
         assert RunRecord.read(tmp_path / fold.source).data["without"] == fold.source
     one_class_each = tuple(replace(one, source=one.label) for one in samples)
     with pytest.raises(DatasetError, match="no source can be left out"):

@@ -108,11 +108,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value, 0 to 1, and its 95 % interval over patients."""
+    """A measured value and its 95 % interval over patients."""
 
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,6 @@ from .cases import Case
 from .processes import run_job
 from .statistics import Interval
 
-_BOOTSTRAP_ROUNDS = 1000
-_LEVEL = (2.5, 97.5)
-
 
 def load_samples(data: Path, where: Sequence[tuple[str, str]]) -> tuple[Sample, ...]:
     """The labelled pictures of a folder or manifest; see `data.load_dataset`.
@@ -105,31 +102,24 @@ def accuracy_figures(
     samples: Sequence[Sample], classes: Sequence[str], scores: NDArray[np.float64]
 ) -> AccuracyFigures:
     """Compare scores with labels."""
-    from ..evaluation import point_figures
+    from ..evaluation import class_metrics, intervals
 
     labels = np.array([classes.index(sample.label) for sample in samples])
-    figures = point_figures(labels, scores, classes)
+    found = intervals(
+        lambda weights: class_metrics(labels, scores, classes, weights),
+        [sample.group for sample in samples],
+    )
+    accuracy = found["accuracy"]
+    covid = found.get("recall/covid")
     return AccuracyFigures(
-        accuracy=figures["accuracy"],
-        accuracy_interval=_interval(samples, scores.argmax(axis=1) == labels),
-        balanced_accuracy=figures["balanced_accuracy"],
-        macro_auc=figures["macro_auc"],
-        covid_sensitivity=figures.get("recall/covid"),
+        accuracy=accuracy.value,
+        accuracy_interval=(accuracy.low, accuracy.high),
+        balanced_accuracy=found["balanced_accuracy"].value,
+        macro_auc=found["macro_auc"].value,
+        covid_sensitivity=covid.value if covid is not None else None,
     )
 
 
 def agreement(scores: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
     """Share of the pictures to which both give the same label."""
     return float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())
-
-
-def _interval(samples: Sequence[Sample], right: NDArray[np.bool_]) -> Interval:
-    """Of the share that is right, by resampling patients with replacement."""
-    groups = sorted({sample.group for sample in samples})
-    index = {group: number for number, group in enumerate(groups)}
-    members = np.array([index[sample.group] for sample in samples])
-    pictures = np.bincount(members, minlength=len(groups))
-    hits = np.bincount(members, weights=right, minlength=len(groups))
-    drawn = np.random.default_rng(0).integers(0, len(groups), (_BOOTSTRAP_ROUNDS, len(groups)))
-    low, high = np.percentile(hits[drawn].sum(axis=1) / pictures[drawn].sum(axis=1), _LEVEL)
-    return float(low), float(high)

@@ -101,11 +101,11 @@ def _print_evaluation(
     classes: tuple[str, ...],
     passed: dict[str, int] | None = None,
 ) -> None:
-    figures = Table("figure", "value", "95 % interval")
-    for name, figure in result.figures.items():
-        figures.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
-    results.print(f"{result.pictures} pictures of {result.patients} patients")
-    results.print(figures)
+    metrics = Table("metric", "value", "95 % interval")
+    for name, metric in result.metrics.items():
+        metrics.add_row(name, f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}")
+    results.print(f"{result.images} images of {result.patients} patients")
+    results.print(metrics)
     confusion = Table("true \\ predicted", *classes, *(["passed"] if passed else []))
     for true, row in result.confusion.items():
         counts = [*row.values(), *([passed[true]] if passed else [])]
@@ -114,10 +114,10 @@ def _print_evaluation(
 
 
 def parts_table(column: str, evaluations: dict[str, Evaluation]) -> Table:
-    found = dict.fromkeys(name for part in evaluations.values() for name in part.figures)
+    found = dict.fromkeys(name for part in evaluations.values() for name in part.metrics)
     shown = [name for name in found if name.startswith(("accuracy", "recall/", "auc/"))]
-    table = Table(column, "pictures", *shown)
+    table = Table(column, "images", *shown)
     for value, part in evaluations.items():
-        cells = [str(part.figures.get(name, "")) for name in shown]
-        table.add_row(value, str(part.pictures), *cells)
+        cells = [str(part.metrics.get(name, "")) for name in shown]
+        table.add_row(value, str(part.images), *cells)
     return table

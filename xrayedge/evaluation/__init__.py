@@ -1,32 +1,48 @@
-"""How good a model is on labelled pictures. Needs scikit-learn and scipy, but no Keras."""
+"""How good a model is on labelled images. Needs scikit-learn and scipy, but no Keras."""
 
-from .metrics import (
-    CalibrationBin,
+from ..bundle import Interval
+from .bootstrap import auc, divided, intervals, mean, patient_numbers, share
+from .classes import (
     Evaluation,
-    Figure,
-    GateEvaluation,
-    calibration_bins,
+    at_operating_point,
     check_labels,
     evaluate,
     evaluate_by,
-    evaluate_gate,
-    point_figures,
     rows_by,
+)
+from .gate import GateEvaluation, evaluate_gate
+from .metrics import (
+    CalibrationBin,
+    accuracy,
+    balanced_accuracy,
+    calibration_bins,
+    class_metrics,
+    macro_auc,
 )
 from .scoring import Judgement, ScoringModel
 
 __all__ = [
     "CalibrationBin",
     "Evaluation",
-    "Figure",
     "GateEvaluation",
+    "Interval",
     "Judgement",
     "ScoringModel",
+    "accuracy",
+    "at_operating_point",
+    "auc",
+    "balanced_accuracy",
     "calibration_bins",
     "check_labels",
+    "class_metrics",
+    "divided",
     "evaluate",
     "evaluate_by",
     "evaluate_gate",
-    "point_figures",
+    "intervals",
+    "macro_auc",
+    "mean",
+    "patient_numbers",
     "rows_by",
+    "share",
 ]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Interval, OperatingPoint
 from ..data import HEALTHY
+from .bootstrap import intervals, share
 
 #: The class that the point ``sensitive`` must find, and how often.
 SENSITIVE_TO, SENSITIVITY = "covid", 0.95
@@ -31,8 +32,6 @@ ABSTAIN_BELOW = 0.5
 #: From so many ill or healthy images on, a source weighs as much as any other.
 FULL_WEIGHT = 10
 
-BOOTSTRAP_ROUNDS = 1000
-_LEVEL = (2.5, 97.5)
 _LEAST_PROBABILITY = 1e-12
 #: Beyond the outermost image a threshold has no middle to lie in: so far out, in log weight.
 _BEYOND = 1e-3
@@ -217,17 +216,8 @@ def _smallest_factor(scored: Scored, weights: Mapping[str, float]) -> float:
 
 
 def _share(right: NDArray[np.bool_], chosen: NDArray[np.bool_], scored: Scored) -> Interval:
-    """The weighted share of the chosen images that are right, with a 95 % interval.
-
-    The interval is of a bootstrap over patients that keeps each image's weight.
-    """
-    weights = scored.weights_of(chosen)
-    patients, index = np.unique(np.asarray(scored.groups), return_inverse=True)
-    total = np.bincount(index, weights, len(patients))
-    good = np.bincount(index, weights * right, len(patients))
-    counted = total > 0.0
-    total, good = total[counted], good[counted]
-    rng = np.random.default_rng(0)
-    times = rng.multinomial(len(total), np.full(len(total), 1.0 / len(total)), BOOTSTRAP_ROUNDS)
-    low, high = np.percentile(times @ good / (times @ total), _LEVEL)
-    return Interval(float(good.sum() / total.sum()), float(low), float(high))
+    """The weighted share of the chosen images that are right; see the module."""
+    each = scored.weights_of(chosen)[chosen]
+    groups = [group for group, one in zip(scored.groups, chosen, strict=True) if one]
+    found = intervals(lambda times: {"share": share(right[chosen], times * each)}, groups)
+    return found["share"]

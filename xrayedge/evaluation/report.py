@@ -24,7 +24,8 @@ from ..data import Sample, read_sample
 from ..files import write_atomically
 from ..heatmap import evidence
 from ..preprocessing import Preprocessing
-from .metrics import Evaluation, calibration_bins
+from .classes import Evaluation
+from .metrics import calibration_bins
 
 _RIGHT_PER_CLASS, _MOST_WRONG, _COLUMNS = 2, 6, 6
 _RIGHT_COLOUR, _WRONG_COLOUR = "#1a7f37", "#c0392b"
@@ -125,7 +126,7 @@ def write_report(
     page = (
         f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
-        f"<p>{evaluation.pictures} pictures of {evaluation.patients} patients; 95 % intervals by "
+        f"<p>{evaluation.images} images of {evaluation.patients} patients; 95 % intervals by "
         f"resampling patients. Research software, not a medical device.</p>{''.join(sections)}\n"
     )
     write_atomically(folder / "index.html", page.encode())
@@ -133,24 +134,24 @@ def write_report(
 
 def _figures_table(evaluation: Evaluation) -> str:
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{figure.value:.3f}</td>"
-        f"<td>{figure.low:.3f} to {figure.high:.3f}</td></tr>"
-        for name, figure in evaluation.figures.items()
+        f"<tr><td>{html.escape(name)}</td><td>{metric.value:.3f}</td>"
+        f"<td>{metric.low:.3f} to {metric.high:.3f}</td></tr>"
+        for name, metric in evaluation.metrics.items()
     )
-    return f"<table><tr><th>figure</th><th>value</th><th>95 % interval</th></tr>{rows}</table>"
+    return f"<table><tr><th>metric</th><th>value</th><th>95 % interval</th></tr>{rows}</table>"
 
 
 def _parts_table(column: str, evaluations: dict[str, Evaluation]) -> str:
-    found = dict.fromkeys(name for one in evaluations.values() for name in one.figures)
+    found = dict.fromkeys(name for one in evaluations.values() for name in one.metrics)
     shown = [name for name in found if name.startswith(("accuracy", "recall/", "auc/"))]
     header = "".join(f"<th>{html.escape(name)}</th>" for name in shown)
     rows = ""
     for value, one in evaluations.items():
-        cells = "".join(f"<td>{one.figures.get(name, '')}</td>" for name in shown)
-        rows += f"<tr><td>{html.escape(value)}</td><td>{one.pictures}</td>{cells}</tr>"
+        cells = "".join(f"<td>{one.metrics.get(name, '')}</td>" for name in shown)
+        rows += f"<tr><td>{html.escape(value)}</td><td>{one.images}</td>{cells}</tr>"
     return (
         f"<h2>By {html.escape(column)}</h2>"
-        f"<table><tr><th>{html.escape(column)}</th><th>pictures</th>{header}</tr>{rows}</table>"
+        f"<table><tr><th>{html.escape(column)}</th><th>images</th>{header}</tr>{rows}</table>"
     )
 
 
@@ -201,7 +202,7 @@ def _reliability(judged: Judged) -> Canvas:
     axes.plot([one.confidence for one in bins], [one.accuracy for one in bins], marker="o")
     for one in bins:
         axes.annotate(
-            str(one.pictures), (one.confidence, one.accuracy), (4, -12), textcoords="offset points"
+            str(one.images), (one.confidence, one.accuracy), (4, -12), textcoords="offset points"
         )
     axes.set(
         xlabel="probability of the predicted class",

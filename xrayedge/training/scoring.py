@@ -21,7 +21,7 @@ def scoring_model(folder: Path) -> ScoringModel:
 
     def judge(inputs: NDArray[np.uint8]) -> Judgement:
         found = np.asarray(model.predict_on_batch(inputs))[0]
-        return probabilities(found, record.temperature), found
+        return probabilities(found[..., : len(record.classes)], record.temperature), found
 
     label, threshold = record.recipe.turned_label, record.threshold
     gate = (label, threshold) if label is not None and threshold is not None else None
