@@ -1,10 +1,9 @@
-"""Scores of every case on the same labelled pictures. Needs scikit-learn."""
+"""Scores of every case on the same labelled images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from ..bundle import ModelBundle
 from ..data import Sample, load_dataset
-from ..errors import BenchmarkError
 from ..imaging import read
 from ..preprocessing import Preprocessing
 from .cases import Case
@@ -25,13 +23,9 @@ def load_samples(data: Path, where: Sequence[tuple[str, str]]) -> tuple[Sample, 
 
     Raises
     ------
-    BenchmarkError
-        scikit-learn is not installed.
     DatasetError
         The data can't be used as they are.
     """
-    if find_spec("sklearn") is None:
-        raise BenchmarkError("accuracy figures need scikit-learn; pip install scikit-learn")
     return load_dataset(data, where, complete=False).samples
 
 

@@ -1,4 +1,7 @@
-"""How good a model is on labelled images. Needs scikit-learn and scipy, but no Keras."""
+"""How good a model is on labelled images: on a workstation or a device, without Keras.
+
+A frontal check's evaluation needs scipy, the report matplotlib and scikit-learn.
+"""
 
 from ..bundle import Interval
 from .bootstrap import auc, divided, intervals, mean, patient_numbers, share

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from ..bundle import Interval
 from ..data import Sample
@@ -110,6 +109,8 @@ def _rate(
 
     Patients count, not images; and resampling would give none where all are right.
     """
+    from scipy.stats import binomtest  # the only use of scipy: other metrics do without
+
     share, count = float(right[chosen].mean()), len(np.unique(patients[chosen]))
     interval = binomtest(round(share * count), count).proportion_ci(method="wilson")
     return Interval(share, float(interval.low), float(interval.high))
