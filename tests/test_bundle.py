@@ -3,10 +3,11 @@ import os
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from xrayedge import BundleError, ModelBundle, shipped_bundles
-from xrayedge.bundle import MANIFEST, SHIPPED
+from xrayedge import BundleError, ModelBundle, reference, shipped_bundles
+from xrayedge.bundle import MANIFEST, SHIPPED, Interval, OpacitySettings
 
 
 @pytest.fixture
@@ -165,4 +166,111 @@ def test_a_manifest_survives_writing(copied):
     assert ModelBundle.load(copied) == bundle
     written = (copied / MANIFEST).read_bytes()
     bundle.write_manifest()
+    assert (copied / MANIFEST).read_bytes() == written
+
+
+CLASSES = ("covid", "healthy", "pneumonia")
+
+
+def set_in(values, path, value):
+    """Set the value at a path of keys and indices, such as classifier.operating_points.0.name."""
+    *way, last = (int(key) if key.isdigit() else key for key in path.split("."))
+    for key in way:
+        values = values[key]
+    values[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("classifier.classes", ["covid", "healthy"]),
+        ("classifier.classes", ["covid", "healthy", "healthy"]),
+        ("classifier.classes", "covid"),
+        ("classifier.classes.0", 7),
+        ("classifier.classes.0", "covid\u001b[2J"),
+        ("classifier.temperature", "1"),
+        ("classifier.temperature", True),
+        ("classifier.temperature", 1e-300),
+        ("classifier.temperature", 10**400),
+        ("classifier.preprocessing.size", 112.5),
+        ("classifier.preprocessing.size", 10**9),
+        ("classifier.preprocessing.clahe_clip", None),
+        ("classifier.preprocessing.clahe_tiles", 4096),
+        ("classifier.operating_points", []),
+        ("classifier.operating_points.0.weights", {"covid": 1.0, "healthy": 1.0}),
+        ("classifier.operating_points.0.weights.covid", 0.0),
+        ("classifier.operating_points.0.weights.covid", "2"),
+        ("classifier.operating_points.0.abstain_below", 1.5),
+        ("classifier.operating_points.1.name", "balanced"),
+        ("classifier.operating_points.0.surprise", 1),
+        ("classifier.variants.0.parity", []),
+        ("classifier.opacity", {"threshold": 2.0, "temperature": 1.0, "bias": 0.0}),
+        ("classifier.opacity", {"threshold": 0.5, "temperature": 0.0, "bias": 0.0}),
+        ("frontal.label", "sideways"),
+        ("frontal.threshold", -0.1),
+        ("frontal", None),
+        ("name", "\ud800"),
+        ("version", 3),
+        ("provenance", []),
+        ("val_curve", {"thresholds": [0.0, 1.0], "specificity": [0.5, 0.4],
+                       "sensitivity": [0.5, 0.4], "healthy": 3, "ill": 3}),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_makes_no_sense_is_refused_where_it_is_read(copied, path, value):
+    edit(copied, lambda values: set_in(values, path, value))
+    with pytest.raises(BundleError, match=r"damaged manifest|can't be read"):
+        ModelBundle.load(copied)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none_are_refused(copied, number):
+    text = (copied / MANIFEST).read_text()
+    (copied / MANIFEST).write_text(text.replace('"covid": 1.0', f'"covid": {number}', 1))
+    with pytest.raises(BundleError, match="manifest"):
+        ModelBundle.load(copied)
+
+
+def test_json_too_deep_to_parse_is_refused(copied):
+    (copied / MANIFEST).write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(BundleError, match="can't be read"):
+        ModelBundle.load(copied)
+
+
+def test_format_1_loads_and_says_nothing_of_what_it_has_not(copied):
+    edit(copied, lambda values: values.update(format_version=1))
+    bundle = ModelBundle.load(copied)
+    assert (bundle.classifier.opacity, bundle.val_curve, bundle.reference) == (None, None, None)
+    assert bundle.classifier.channels == len(CLASSES)
+
+
+def test_all_of_format_2_survives_writing(copied):
+    bundle = ModelBundle.load(copied)
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet(np.ones(3), 40)
+    labels = ["healthy", "covid", "other", "pneumonia"] * 10
+    point = replace(
+        bundle.classifier.operating_points[0],
+        sensitivity=Interval(0.9, 0.8, 0.95),
+        specificity=Interval(0.85, 0.85, 1.0),
+    )
+    complete = replace(
+        bundle,
+        classifier=replace(
+            bundle.classifier,
+            operating_points=(point,),
+            opacity=OpacitySettings(threshold=0.4, temperature=1.5, bias=-0.2),
+        ),
+        val_curve=reference.val_curve(scores, labels, CLASSES, point),
+        reference=reference.measure(scores, CLASSES, rng.random(40), rng.random((40, 2)) * 200),
+    )
+    complete.write_manifest()
+    assert ModelBundle.load(copied) == complete
+    assert complete.classifier.channels == len(CLASSES) + 1
+
+
+def test_a_bundle_that_would_not_load_is_not_written(copied):
+    bundle = ModelBundle.load(copied)
+    written = (copied / MANIFEST).read_bytes()
+    with pytest.raises(ValueError, match="version"):
+        replace(bundle, version="").write_manifest()
     assert (copied / MANIFEST).read_bytes() == written

@@ -8,23 +8,60 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, NoReturn
 
 from .errors import BundleError
 from .files import write_atomically
 from .installed import installed_folder
-from .preprocessing import Preprocessing
+from .manifest import (
+    FrontalGate,
+    GoldenVector,
+    Histogram,
+    Interval,
+    Manifest,
+    ModelFormat,
+    Network,
+    OpacitySettings,
+    OperatingPoint,
+    Precision,
+    ReferenceHistograms,
+    ValCurve,
+    Variant,
+)
+from .schema import decode
 
-FORMAT_VERSION = 1
+__all__ = [
+    "DEFAULT_MODEL",
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "SHIPPED",
+    "FrontalGate",
+    "GoldenVector",
+    "Histogram",
+    "Interval",
+    "ModelBundle",
+    "ModelFormat",
+    "Network",
+    "OpacitySettings",
+    "OperatingPoint",
+    "Precision",
+    "ReferenceHistograms",
+    "ValCurve",
+    "Variant",
+    "shipped_bundles",
+]
+
+#: Format 2 adds opacities, what operating points promise, the val curve and the histograms.
+FORMAT_VERSION = 2
+_READABLE_FORMATS = (1, FORMAT_VERSION)
 #: The first release that reads this format; a manifest says so to older ones.
-NEEDS_RELEASE = "0.1.0"
+NEEDS_RELEASE = "0.2.0"
 MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "models"
 
@@ -33,173 +70,8 @@ DEFAULT_MODEL = "vgg16-edge"
 
 #: A manifest is some kilobytes; more is no manifest.
 _MAX_MANIFEST_BYTES = 4_000_000
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _RELEASE = re.compile(r"\d+(\.\d+)*")
 _REMEDY = "install or copy the bundle again"
-
-ModelFormat = Literal["tflite", "onnx"]
-Precision = Literal["float32", "float16", "dynamic", "int8"]
-
-
-@dataclass(frozen=True)
-class GoldenVector:
-    """What a file gives for a computed picture, so that any device can check itself.
-
-    Parameters
-    ----------
-    phantom
-        Number of the picture; see `golden.phantom`.
-    input_sha256
-        Of the preprocessed picture's bytes.
-    probabilities
-        Of each class, measured where the file was made.
-    tolerance
-        Largest difference of one probability that an engine's rounding explains.
-    """
-
-    phantom: int
-    input_sha256: str
-    probabilities: tuple[float, ...]
-    tolerance: float
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One file of a network.
-
-    Parameters
-    ----------
-    file
-        Name inside the bundle's folder.
-    format, precision
-        What it is.
-    size_bytes, sha256
-        Of the file.
-    parity
-        How it compares with the float model that it was made from; see `converters.parity`.
-    meets_floor
-        Whether that is good enough; a variant that is not was written because it was forced.
-    golden
-        What the file gives for computed pictures; none in bundles of before they were introduced.
-    """
-
-    file: str
-    format: ModelFormat
-    precision: Precision
-    size_bytes: int
-    sha256: str
-    parity: dict[str, float]
-    meets_floor: bool = True
-    golden: tuple[GoldenVector, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not _PLAIN_NAME.fullmatch(self.file):
-            raise ValueError(f"{self.file!r} is not a plain file name")
-        if self.format not in get_args(ModelFormat):
-            raise ValueError(f"unknown format {self.format!r}")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"unknown precision {self.precision!r}")
-        if not isinstance(self.size_bytes, int) or self.size_bytes < 1:
-            raise ValueError(f"{self.file}: size_bytes is {self.size_bytes!r}")
-        if not _SHA256.fullmatch(self.sha256):
-            raise ValueError(f"{self.file}: sha256 is {self.sha256!r}")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A measured value and its 95 % interval over patients."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """How probabilities become a label.
-
-    Parameters
-    ----------
-    name
-        ``balanced``, or ``sensitive``, which would rather call a healthy person ill.
-    weights
-        Factor on each class's probability before the largest is taken.
-    abstain_below
-        The label is uncertain where its weighted share of the probability is below this.
-    sensitivity
-        Share of the ill that are not called healthy, on the images that the point was fitted on.
-    specificity
-        Share of the healthy that are called healthy, likewise.
-    """
-
-    name: str
-    weights: dict[str, float]
-    abstain_below: float
-    sensitivity: Interval | None = None
-    specificity: Interval | None = None
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained network and its files.
-
-    Parameters
-    ----------
-    classes
-        Names, in the order of the output's channels.
-    preprocessing
-        What turns a picture into its input, ``uint8 [N, size, size, 1]``.
-    temperature
-        Divides the logits before the softmax.
-    variants
-        Its files; each gives the activation map ``float32 [N, h, w, classes]``.
-    operating_points
-        Ways to choose a label, the usual one first; a frontal check has none.
-    """
-
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    temperature: float
-    variants: tuple[Variant, ...]
-    operating_points: tuple[OperatingPoint, ...] = ()
-
-    def variant(self, model_format: ModelFormat, precision: Precision) -> Variant | None:
-        """The file of this format and precision, if the bundle has one."""
-        for variant in self.variants:
-            if (variant.format, variant.precision) == (model_format, precision):
-                return variant
-        return None
-
-    def operating_point(self, name: str) -> OperatingPoint:
-        """The operating point of this name; `BundleError` where there is none."""
-        for point in self.operating_points:
-            if point.name == name:
-                return point
-        there = ", ".join(point.name for point in self.operating_points)
-        raise BundleError(f"the model has no operating point {name!r}; it has {there}")
-
-
-@dataclass(frozen=True)
-class FrontalGate:
-    """The network that runs first, and the rule by which a picture passes.
-
-    Parameters
-    ----------
-    network
-        Sorts pictures into ``label`` and kinds that must not be screened.
-    label
-        The class that may pass.
-    threshold
-        Least probability of ``label`` that passes.
-    """
-
-    network: Network
-    label: str
-    threshold: float
 
 
 @dataclass(frozen=True)
@@ -218,6 +90,10 @@ class ModelBundle:
         The check that runs before it.
     provenance
         Data sets, recipes, seeds and versions that made it.
+    val_curve
+        What a stricter or laxer threshold costs; ``None`` in bundles of format 1.
+    reference
+        How its inputs and scores spread where it was made; ``None`` in bundles of format 1.
     """
 
     folder: Path
@@ -226,6 +102,8 @@ class ModelBundle:
     classifier: Network
     frontal: FrontalGate
     provenance: dict[str, Any]
+    val_curve: ValCurve | None = None
+    reference: ReferenceHistograms | None = None
 
     @classmethod
     def load(cls, model: str | Path) -> ModelBundle:
@@ -245,25 +123,23 @@ class ModelBundle:
         folder = _find(model)
         path = folder / MANIFEST
         try:
-            values = json.loads(_read_plain(path, _MAX_MANIFEST_BYTES))
-        except ValueError as error:
-            raise BundleError(f"{path}: can't be read; {_REMEDY}") from error
-        _check_format(path, values)
-        try:
-            frontal = values["frontal"]
-            bundle = cls(
-                folder=folder,
-                name=str(values["name"]),
-                version=str(values["version"]),
-                classifier=_network(values["classifier"]),
-                frontal=FrontalGate(
-                    _network(frontal["network"]), str(frontal["label"]), float(frontal["threshold"])
-                ),
-                provenance=dict(values["provenance"]),
+            values = json.loads(
+                _read_plain(path, _MAX_MANIFEST_BYTES), parse_constant=_refuse_constant
             )
-            bundle._check_files()
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{path}: damaged manifest ({error})") from error
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{path}: can't be read ({error}); {_REMEDY}") from error
+        _check_format(path, values)
+        described = {
+            key: value
+            for key, value in values.items()
+            if key not in ("format_version", "needs_release")
+        }
+        try:
+            manifest = decode(Manifest, described, "manifest")
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{path}: damaged manifest ({error}); {_REMEDY}") from error
+        bundle = cls(folder, **vars(manifest))
+        bundle._check_files()
         return bundle
 
     def variants(self) -> Iterator[Variant]:
@@ -291,24 +167,27 @@ class ModelBundle:
         return content
 
     def write_manifest(self) -> None:
-        """Write ``manifest.json`` into the folder, atomically."""
+        """Write ``manifest.json`` into the folder, atomically, in the present format.
+
+        Raises
+        ------
+        ValueError
+            `load` would refuse it.
+        """
+        described = {key: value for key, value in vars(self).items() if key != "folder"}
         values = {
             "format_version": FORMAT_VERSION,
             "needs_release": NEEDS_RELEASE,
-            **asdict(self),
+            **asdict(Manifest(**described)),
         }
-        del values["folder"]
-        write_atomically(self.folder / MANIFEST, (json.dumps(values, indent=2) + "\n").encode())
+        text = json.dumps(values, indent=2, allow_nan=False)
+        write_atomically(self.folder / MANIFEST, (text + "\n").encode())
 
     def _check_files(self) -> None:
-        """No two files for one purpose, and nothing in the folder that the manifest does not name.
+        """Nothing is in the folder that the manifest does not name.
 
         What is not named is not checked, so it has no business beside files that are.
         """
-        for network in (self.classifier, self.frontal.network):
-            purposes = [(variant.format, variant.precision) for variant in network.variants]
-            if len(set(purposes)) < len(purposes):
-                raise ValueError("two files of one format and precision")
         named = {variant.file for variant in self.variants()}
         for path in sorted(self.folder.iterdir()):
             if path.name not in (MANIFEST, *named) and not path.name.startswith("."):
@@ -355,43 +234,17 @@ def _read_plain(path: Path, largest: int) -> bytes:
 
 def _check_format(path: Path, values: Any) -> None:
     found = values.get("format_version") if isinstance(values, dict) else None
-    if found == FORMAT_VERSION:
+    if isinstance(found, int) and found in _READABLE_FORMATS:
         return
     release = str(values.get("needs_release", "")) if isinstance(values, dict) else ""
     needed = f"'xrayedge>={release}'" if _RELEASE.fullmatch(release) else "a newer xrayedge"
     raise BundleError(
-        f"{path}: bundle format {found!r}; this xrayedge reads format {FORMAT_VERSION}: "
+        f"{path}: bundle format {found!r}; this xrayedge reads formats up to {FORMAT_VERSION}: "
         f"pip install --upgrade {needed}"
         if isinstance(found, int) and found > FORMAT_VERSION
         else f"{path}: not a bundle's manifest (format {found!r}); {_REMEDY}"
     )
 
 
-def _network(values: dict[str, Any]) -> Network:
-    temperature = float(values["temperature"])
-    if not (math.isfinite(temperature) and temperature > 0.0):
-        raise ValueError(f"temperature is {temperature}")
-    return Network(
-        classes=tuple(str(name) for name in values["classes"]),
-        preprocessing=Preprocessing.from_dict(values["preprocessing"]),
-        temperature=temperature,
-        variants=tuple(_variant(variant) for variant in values["variants"]),
-        operating_points=tuple(map(_operating_point, values["operating_points"])),
-    )
-
-
-def _operating_point(values: dict[str, Any]) -> OperatingPoint:
-    rates = {
-        name: Interval(**values[name])
-        for name in ("sensitivity", "specificity")
-        if values.get(name) is not None
-    }
-    return OperatingPoint(**{**values, **rates})
-
-
-def _variant(values: dict[str, Any]) -> Variant:
-    golden = tuple(
-        GoldenVector(**{**vector, "probabilities": tuple(map(float, vector["probabilities"]))})
-        for vector in values.get("golden", ())
-    )
-    return Variant(**{**values, "golden": golden})
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
