@@ -53,3 +53,12 @@ def test_grey_statistics_do_not_depend_on_the_size():
 def test_a_histogram_counts_every_value():
     found = reference.histogram(np.array([-5.0, 0.0, 0.49, 0.51, 1.0, 7.0]), 0.0, 1.0)
     assert (found.counts[0], found.counts[-1], sum(found.counts)) == (2, 2, 6)
+
+
+def test_images_count_in_the_curve_as_they_are_told_to():
+    scores = some_probabilities(4)
+    labels = ["healthy", "healthy", "covid", "covid"]
+    doubled = np.concatenate([scores, scores[:1]])
+    counted = reference.val_curve(scores, labels, CLASSES, POINT, np.array([2.0, 1.0, 1.0, 1.0]))
+    repeated = reference.val_curve(doubled, [*labels, "healthy"], CLASSES, POINT)
+    assert np.allclose(counted.specificity, repeated.specificity)

@@ -30,6 +30,8 @@ _BIASES = (-1e3, 1e3)
 #: No network of ours reads more; a larger one would take a device's memory.
 _LARGEST_INPUT = 2048
 _LONGEST_NAME = 100
+#: A share that is a sum of weights may end a little beyond 1.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class Interval:
-    """A share that was measured, 0 to 1, with its 95 % interval."""
+    """A measured share, 0 to 1, and its 95 % interval over patients."""
 
     value: float
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.low <= self.value <= self.high <= 1.0:
-            raise ValueError(f"{self.value} ({self.low} to {self.high}) is no share's interval")
+        for one in (self.value, self.low, self.high):
+            _within("an interval", one, -_ROUNDING, 1.0 + _ROUNDING)
+        if self.low > self.high:
+            raise ValueError(f"an interval from {self.low} to {self.high}")
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def val_curve(
     labels: Sequence[str],
     classes: Sequence[str],
     point: OperatingPoint,
+    counts: NDArray[np.floating] | None = None,
 ) -> ValCurve | None:
     """The trade-off between specificity and sensitivity to any illness.
 
@@ -70,6 +71,8 @@ def val_curve(
         Names, in the order of the columns.
     point
         The network's first operating point.
+    counts
+        What each image counts, ``float [N]``, so that sources can weigh alike; without, 1.
 
     Returns
     -------
@@ -79,15 +82,28 @@ def val_curve(
     if HEALTHY not in classes or healthy.all() or not healthy.any():
         return None
     scores = illness_scores(probabilities, classes, point)
-    well, ill = np.sort(scores[healthy]), np.sort(scores[~healthy])
-    quantiles = [np.quantile(group, _QUANTILES, method="higher") for group in (well, ill)]
+    groups = (healthy, ~healthy)
+    quantiles = [np.quantile(scores[group], _QUANTILES, method="higher") for group in groups]
     thresholds = np.unique(np.concatenate([[-_FURTHEST], *quantiles, [0.0, _FURTHEST]]))
+    counts = np.ones(len(scores)) if counts is None else counts
+    well, ill = (_share_up_to(thresholds, scores[group], counts[group]) for group in groups)
     return ValCurve(
         thresholds=tuple(map(float, thresholds)),
-        specificity=tuple(map(float, np.searchsorted(well, thresholds, "right") / len(well))),
-        sensitivity=tuple(map(float, 1.0 - np.searchsorted(ill, thresholds, "right") / len(ill))),
-        healthy=len(well),
-        ill=len(ill),
+        specificity=tuple(map(float, well)),
+        sensitivity=tuple(map(float, 1.0 - ill)),
+        healthy=int(healthy.sum()),
+        ill=int((~healthy).sum()),
+    )
+
+
+def _share_up_to(
+    thresholds: NDArray[np.floating], scores: NDArray[np.floating], counts: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """The share of the scores, each of which counts so much, that are at most each threshold."""
+    order = np.argsort(scores)
+    cumulative = np.concatenate([[0.0], np.cumsum(counts[order])])
+    return np.asarray(
+        cumulative[np.searchsorted(scores[order], thresholds, "right")] / cumulative[-1]
     )
 
 
