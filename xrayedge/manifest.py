@@ -105,17 +105,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured share, 0 to 1, and its 95 % interval over patients."""
+    """A measured value and its 95 % interval over patients."""
 
     value: float
     low: float
     high: float
 
-    def __post_init__(self) -> None:
-        for one in (self.value, self.low, self.high):
-            _within("an interval", one, -_ROUNDING, 1.0 + _ROUNDING)
-        if self.low > self.high:
-            raise ValueError(f"an interval from {self.low} to {self.high}")
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -149,6 +146,9 @@ class OperatingPoint:
         for name, weight in self.weights.items():
             _within(f"operating point {self.name}: weight of {name}", weight, *_WEIGHTS)
         _within(f"operating point {self.name}: abstain_below", self.abstain_below, 0.0, 1.0)
+        for rate in (self.sensitivity, self.specificity):
+            for share in (rate.value, rate.low, rate.high) if rate else ():
+                _within(f"operating point {self.name}", share, -_ROUNDING, 1.0 + _ROUNDING)
 
 
 @dataclass(frozen=True)
