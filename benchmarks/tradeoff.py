@@ -44,7 +44,7 @@ from xrayedge.engines import EngineName, open_engine
 from xrayedge.errors import RunError
 from xrayedge.evaluation import (
     Evaluation,
-    Interval,
+    Metric,
     balanced_accuracy,
     evaluate,
     intervals,
@@ -156,7 +156,7 @@ class Accuracy:
     """Figures of a trained student on some pictures, and what the teacher is ahead of it."""
 
     evaluation: Evaluation
-    lost: dict[str, Interval]
+    lost: dict[str, Metric]
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ def paired_loss(
     classes: Sequence[str],
     reference: NDArray[np.float64],
     found: NDArray[np.float64],
-) -> dict[str, Interval]:
+) -> dict[str, Metric]:
     """What balanced accuracy and macro AUC lose, each with its 95 % interval over patients."""
     labels = np.array([classes.index(sample.label) for sample in samples])
 
@@ -502,7 +502,7 @@ def _lost(found: Accuracy, name: str) -> str:
     return _signed(found.lost[name]) if found.lost else ""
 
 
-def _signed(lost: Interval) -> str:
+def _signed(lost: Metric) -> str:
     return f"{lost.value:+.3f} ({lost.low:+.3f} to {lost.high:+.3f})"
 
 

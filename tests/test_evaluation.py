@@ -7,7 +7,7 @@ from xrayedge.bundle import OperatingPoint
 from xrayedge.data import Sample
 from xrayedge.errors import DatasetError
 from xrayedge.evaluation import (
-    Interval,
+    Metric,
     auc,
     check_labels,
     class_metrics,
@@ -123,7 +123,7 @@ def test_the_interval_is_over_patients_and_leaves_out_what_is_not_known():
     assert found["mean"].value == pytest.approx(2 / 3)
     assert (found["mean"].low, found["mean"].high) == (0.0, 1.0)
     alike = intervals(lambda weights: {"mean": mean(np.ones(4), weights)}, list("abcd"))
-    assert alike["mean"] == Interval(1.0, 1.0, 1.0)
+    assert alike["mean"] == Metric(1.0, 1.0, 1.0)
     none = intervals(lambda weights: {"mean": mean(np.full(2, np.nan), weights)}, ["a", "b"])
     assert none == {}
 

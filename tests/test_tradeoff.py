@@ -14,7 +14,7 @@ from tradeoff import beginnings, paired_loss, parts_by, spread
 
 from xrayedge.data import Sample
 from xrayedge.errors import DatasetError
-from xrayedge.evaluation import Interval
+from xrayedge.evaluation import Metric
 
 CLASSES = ("ill", "well")
 
@@ -56,8 +56,8 @@ def test_what_is_lost_is_the_first_one_s_figure_less_the_second_one_s():
     # Every fourth picture, an ill one, is called well.
     worse = _scores([0.2, 0.1, 0.9, 0.1] * 10)
     lost = paired_loss(samples, CLASSES, right, worse)
-    assert lost["balanced_accuracy"] == Interval(0.25, 0.25, 0.25)
-    assert lost["macro_auc"] == Interval(0.0, 0.0, 0.0)
+    assert lost["balanced_accuracy"] == Metric(0.25, 0.25, 0.25)
+    assert lost["macro_auc"] == Metric(0.0, 0.0, 0.0)
     assert paired_loss(samples, CLASSES, worse, right)["balanced_accuracy"].value == -0.25
     # Now only patients differ: the interval shows it.
     some = right.copy()

@@ -3,8 +3,7 @@
 A frontal check's evaluation needs scipy, the report matplotlib and scikit-learn.
 """
 
-from ..bundle import Interval
-from .bootstrap import auc, divided, intervals, mean, patient_numbers, share
+from .bootstrap import Metric, auc, divided, intervals, mean, patient_numbers, share
 from .classes import (
     Evaluation,
     at_operating_point,
@@ -28,8 +27,8 @@ __all__ = [
     "CalibrationBin",
     "Evaluation",
     "GateEvaluation",
-    "Interval",
     "Judgement",
+    "Metric",
     "ScoringModel",
     "accuracy",
     "at_operating_point",

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ..bundle import Interval
 
 ROUNDS = 1000
 _SEED = 0
 _LEVEL = (2.5, 97.5)
 #: Weights that are held at a time: 16 MB.
 _MOST_WEIGHTS = 2**21
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value and its 95 % interval over patients."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 Weights = NDArray[np.float64]
 #: A name or a number for each image.
@@ -23,7 +35,7 @@ Patients = Sequence[str] | NDArray[np.int_]
 Statistic = Callable[[Weights], Mapping[str, NDArray[np.float64]]]
 
 
-def intervals(statistic: Statistic, patients: Patients) -> dict[str, Interval]:
+def intervals(statistic: Statistic, patients: Patients) -> dict[str, Metric]:
     """Each metric of all images, with its percentile interval over resampled patients.
 
     Patients are drawn with replacement, `ROUNDS` times, always from the same seed (Efron and
@@ -43,13 +55,13 @@ def intervals(statistic: Statistic, patients: Patients) -> dict[str, Interval]:
     for weights in _resampled(patients):
         for name, found in statistic(weights).items():
             rounds[name].append(found)
-    result: dict[str, Interval] = {}
+    result: dict[str, Metric] = {}
     for name, value in values.items():
         found = np.concatenate(rounds[name])
         found = found[~np.isnan(found)]
         if not np.isnan(value[0]) and len(found):
             low, high = np.percentile(found, _LEVEL)
-            result[name] = Interval(float(value[0]), float(low), float(high))
+            result[name] = Metric(float(value[0]), float(low), float(high))
     return result
 
 

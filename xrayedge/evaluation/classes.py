@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Interval, OperatingPoint
+from ..bundle import OperatingPoint
 from ..data import HEALTHY, NON_CLASSES, Sample
 from ..errors import DatasetError
-from .bootstrap import Weights, auc, intervals, share
+from .bootstrap import Metric, Weights, auc, intervals, share
 from .metrics import class_metrics
 
 
@@ -46,10 +46,10 @@ class Evaluation:
 
     images: int
     patients: int | None
-    metrics: dict[str, Interval]
+    metrics: dict[str, Metric]
     confusion: dict[str, dict[str, int]]
-    operating_points: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    localisation: dict[str, Interval] = field(default_factory=dict)
+    operating_points: dict[str, dict[str, Metric]] = field(default_factory=dict)
+    localisation: dict[str, Metric] = field(default_factory=dict)
     unreadable: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def at_operating_point(
     classes: Sequence[str],
     scores: NDArray[np.float64],
     point: OperatingPoint,
-) -> dict[str, Interval]:
+) -> dict[str, Metric]:
     """What the labels of an operating point are worth; parameters as of `evaluate`.
 
     Returns

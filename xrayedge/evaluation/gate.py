@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Interval
 from ..data import Sample
 from ..errors import DatasetError
-from .bootstrap import patient_numbers
+from .bootstrap import Metric, patient_numbers
 from .classes import patient_count
 
 
@@ -38,7 +37,7 @@ class GateEvaluation:
     images: int
     patients: int | None
     threshold: float
-    metrics: dict[str, Interval]
+    metrics: dict[str, Metric]
     confusion: dict[str, dict[str, int]]
     passed: dict[str, int]
 
@@ -104,7 +103,7 @@ def evaluate_gate(
 
 def _rate(
     right: NDArray[np.bool_], chosen: NDArray[np.bool_], patients: NDArray[np.int_]
-) -> Interval:
+) -> Metric:
     """Share of the chosen images that are right, with Wilson's interval (1927).
 
     Patients count, not images; and resampling would give none where all are right.
@@ -113,4 +112,4 @@ def _rate(
 
     share, count = float(right[chosen].mean()), len(np.unique(patients[chosen]))
     interval = binomtest(round(share * count), count).proportion_ci(method="wilson")
-    return Interval(share, float(interval.low), float(interval.high))
+    return Metric(share, float(interval.low), float(interval.high))

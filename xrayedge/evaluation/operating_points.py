@@ -219,5 +219,6 @@ def _share(right: NDArray[np.bool_], chosen: NDArray[np.bool_], scored: Scored) 
     """The weighted share of the chosen images that are right; see the module."""
     each = scored.weights_of(chosen)[chosen]
     groups = [group for group, one in zip(scored.groups, chosen, strict=True) if one]
-    found = intervals(lambda times: {"share": share(right[chosen], times * each)}, groups)
-    return found["share"]
+    found = intervals(lambda times: {"share": share(right[chosen], times * each)}, groups)["share"]
+    # A bundle holds intervals that contain their value, as a bootstrap's all but always do.
+    return Interval(found.value, min(found.low, found.value), max(found.high, found.value))
