@@ -256,10 +256,10 @@ def test_models_lists_the_shipped_files():
 
 
 def test_models_lists_any_bundle(tmp_path):
-    result = run("models", SHIPPED / "vgg16")
+    result = run("models", "list", SHIPPED / "vgg16")
     assert result.exit_code == 0
     assert "int8" in result.stdout
-    assert run("models", tmp_path).exit_code == 2
+    assert run("models", "list", tmp_path).exit_code == 2
 
 
 def test_doctor_prints_for_people_and_programs():

@@ -9,6 +9,8 @@ import click
 from rich.table import Table
 
 from ..bundle import ModelBundle, shipped_bundles
+from ..installed import models_folder
+from . import fleet
 from .printing import messages, results
 
 if TYPE_CHECKING:
@@ -17,9 +19,17 @@ if TYPE_CHECKING:
 _NOT_FIT = 1
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """Models on this device: list them; sign, install and go back (extra `fleet`)."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models)
+
+
+@models.command("list")
 @click.argument("bundles", nargs=-1)
-def models(bundles: tuple[str, ...]) -> None:
+def list_models(bundles: tuple[str, ...] = ()) -> None:
     """List BUNDLES, or those that come with the package: their files, sizes and figures.
 
     Figures are of the classifier, on the pictures that it was compared with its float model on.
@@ -39,6 +49,20 @@ def models(bundles: tuple[str, ...]) -> None:
                 "" if variant.meets_floor else "under the floor",
             )
     results.print(table)
+    if not bundles and models_folder().is_dir():
+        fleet.print_installed()
+
+
+for _verb in (
+    fleet.install,
+    fleet.rollback,
+    fleet.verify,
+    fleet.trust,
+    fleet.sign,
+    fleet.keyring,
+    fleet.new_key,
+):
+    models.add_command(_verb)
 
 
 @click.command()

@@ -1,8 +1,9 @@
 """Models in the field: sign a bundle, install it safely, go back. Needs the extra ``fleet``."""
 
+from .installing import install
 from .keyring import Keyring, sign_keyring
 from .minisign import PasswordNeededError, PublicKey, SecretKey
-from .sign import sign
+from .signing import sign, write_keyring
 from .source import Signed, fetch, fetch_keyring
 from .store import Installed, Store
 
@@ -16,6 +17,8 @@ __all__ = [
     "Store",
     "fetch",
     "fetch_keyring",
+    "install",
     "sign",
     "sign_keyring",
+    "write_keyring",
 ]

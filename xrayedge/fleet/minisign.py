@@ -168,16 +168,7 @@ class SecretKey:
         body = _SECRET_BODY.pack(self.number, self.seed, self.public().raw, bytes(32))
         packed = _SECRET.pack(_KEY_ALGORITHM, _NO_KDF, _BLAKE2B, bytes(32), 0, 0, body)
         text = f"{_UNTRUSTED}minisign secret key {self.public().id}\n{_encode(packed)}\n"
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="ascii") as stream:  # noqa: PTH123 - no path
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except FileExistsError as error:
-            raise FleetError(f"{path}: there already; a key is never overwritten") from error
-        except OSError as error:
-            raise FleetError(f"{path}: can't be written ({error.strerror})") from error
+        _write_new(path, text, 0o600)
 
     def sign(self, content: bytes, comment: str) -> str:
         """A ``.minisig`` file's text over ``content``; ``comment`` is signed too, one line."""
@@ -198,6 +189,11 @@ class SecretKey:
 
 class PasswordNeededError(FleetError):
     """A secret key has a password, and none was given."""
+
+
+def write_public(key: PublicKey, path: Path) -> None:
+    """Write a ``.pub`` file; `FleetError` where it is there already or can't be written."""
+    _write_new(path, key.to_file(), 0o644)
 
 
 def verify(content: bytes, signature: str, keys: Iterable[PublicKey]) -> PublicKey:
@@ -273,6 +269,19 @@ def _scrypt(password: str, salt: bytes, operations: int, memory: int) -> bytes:
         maxmem=2 * _MAX_SCRYPT_BYTES - 2,  # the most that OpenSSL takes
         dklen=_SECRET_BODY.size,
     )
+
+
+def _write_new(path: Path, text: str, mode: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(descriptor, "w", encoding="ascii") as stream:  # noqa: PTH123 - no path
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError as error:
+        raise FleetError(f"{path}: there already; a key is never overwritten") from error
+    except OSError as error:
+        raise FleetError(f"{path}: can't be written ({error.strerror})") from error
 
 
 def _encode(packed: bytes) -> str:

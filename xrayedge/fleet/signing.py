@@ -9,6 +9,7 @@ from ..bundle import ModelBundle
 from ..errors import FleetError
 from ..files import write_atomically
 from . import xeb
+from .keyring import Keyring, sign_keyring
 from .minisign import SecretKey
 from .source import SIGNATURE_SUFFIX, read_bundle
 
@@ -48,12 +49,19 @@ def sign(
     release = xeb.Release(bundle.name, bundle.version, serial or int(time.time()))
     content = xeb.pack({**read_bundle(bundle.folder), xeb.RELEASE: release.to_bytes()})
     path = out or Path(f"{release.name}-{release.version}{xeb.SUFFIX}")
-    signature = key.sign(
-        content, f"xrayedge {release.name} {release.version} serial {release.serial}"
-    )
+    comment = f"xrayedge {release.name} {release.version} serial {release.serial}"
+    _write(path, content, key.sign(content, comment))
+    return path
+
+
+def write_keyring(keyring: Keyring, root: SecretKey, path: Path) -> None:
+    """Write a keyring and its signature; see `keyring.sign_keyring`."""
+    _write(path, *sign_keyring(keyring, root))
+
+
+def _write(path: Path, content: bytes, signature: str) -> None:
     try:
         write_atomically(path, content)
         write_atomically(path.with_name(path.name + SIGNATURE_SUFFIX), signature.encode())
     except OSError as error:
         raise FleetError(f"{path}: can't be written ({error.strerror})") from error
-    return path

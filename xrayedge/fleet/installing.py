@@ -1,0 +1,71 @@
+"""Install from wherever a release comes: a file, an address, a memory stick, a bundle's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..bundle import MANIFEST
+from ..errors import FleetError
+from . import xeb
+from .minisign import verify
+from .source import Signed, fetch, fetch_keyring, is_address, look
+from .store import Installed, Store
+
+
+def install(store: Store, source: str, *, allow_unsigned: bool = False) -> Iterator[Installed]:
+    """Install a release, or the newest of each model that a folder holds.
+
+    Parameters
+    ----------
+    store
+        Where to.
+    source
+        A ``.xeb`` file, its address, a folder with such files and perhaps a keyring, or a
+        bundle's folder.
+    allow_unsigned
+        Take what has no signature; never from an address.
+
+    Raises
+    ------
+    FleetError
+        It was refused; see `Store.install`.
+    """
+    folder = Path(source)
+    if is_address(source) or not folder.is_dir():
+        yield store.install(fetch(source), allow_unsigned=allow_unsigned)
+        return
+    if (folder / MANIFEST).is_file():
+        if not allow_unsigned:
+            raise FleetError(
+                f"{folder}: a bundle's folder has no signature; --allow-unsigned installs it all "
+                "the same"
+            )
+        yield store.install_folder(folder)
+        return
+    found = look(folder)
+    if found.keyring is not None:
+        store.follow(fetch_keyring(found.keyring))
+    for path in _newest(store, found.releases):
+        yield store.install(fetch(path), allow_unsigned=allow_unsigned)
+
+
+def _newest(store: Store, paths: tuple[Path, ...]) -> list[Path]:
+    """Of each model the release of the highest serial, of those that are signed rightly.
+
+    Where there is none, the files as they are: installing them says what is wrong.
+    """
+    newest: dict[str, tuple[int, Path]] = {}
+    for path in paths:
+        release = _release(store, fetch(path))
+        if release is not None:
+            newest[release.name] = max(newest.get(release.name, (0, path)), (release.serial, path))
+    return [path for _, path in newest.values()] or list(paths)
+
+
+def _release(store: Store, offered: Signed) -> xeb.Release | None:
+    try:
+        verify(offered.content, offered.signature or "", store.keyring().signers)
+        return xeb.unpack(offered.content)[0]
+    except FleetError:
+        return None
