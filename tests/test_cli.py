@@ -63,7 +63,7 @@ def test_a_folder_and_its_heatmaps(chest, tmp_path):
 def test_an_empty_folder_is_not_a_success(tmp_path):
     result = run("screen", tmp_path)
     assert result.exit_code == 1
-    assert "no picture found" in result.stderr
+    assert "no image found" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,40 @@
-"""Many pictures: files and folders as a list, and their screenings in its order."""
+"""Many images: what folders hold, and a batch that writes its results and can be resumed."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
 
+import cv2
+
+from .errors import ResultsError
+from .files import write_atomically
 from .imaging import PICTURE_SUFFIXES
+from .output import dicom
+from .output.results import ResultsFile
 from .result import Screening
+from .screening import Screener
 from .streams import in_order
 
-_AHEAD = 2  # pictures in work at once: one is decoded while another is classified
+_Result = TypeVar("_Result")
+
+_AHEAD = 2  # images in work at once: one is decoded while another is classified
+
+#: Reasons that lie with the installation, the machine or the options, not with the image: it is
+#: screened again when the batch is resumed.
+RETRIED = frozenset({"dicom-not-installed", "timeout", "too-large"})
+
+#: Bytes of a file's name that are kept in the names of what is made of it. File systems take 255;
+#: the rest is for a number and an ending.
+_LONGEST_NAME = 220
+
+_DICOM_SUFFIXES = frozenset({"", ".dcm", ".dicom", ".ima"})
 
 
 @dataclass(frozen=True)
@@ -20,64 +43,270 @@ class Found:
 
     Parameters
     ----------
-    pictures
-        Files to screen: those named, and those in folders that look like pictures by name.
+    images
+        Files to screen, each once: those named, and those in folders that look like images by name.
     skipped
         Number of files in folders passed over for their name.
+    unreadable
+        Folders that could not be listed, each with the reason; what is in them is missing.
     """
 
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     skipped: int
+    unreadable: tuple[str, ...] = ()
 
 
-def find_pictures(paths: Iterable[Path]) -> Found:
-    """List the pictures of files and folders, folders in sorted order with all their levels.
+def find_images(paths: Iterable[Path]) -> Found:
+    """List the images of files and folders, folders in sorted order with all their levels.
 
-    A file that is named is always listed, whatever its name; one in a folder if its ending is a
-    picture's or if it has none, as many DICOM files. Hidden files and linked folders are left out.
+    A file that is named is always listed, whatever its name; one in a folder if its ending is an
+    image's or if it has none, as many DICOM files. Hidden files and linked folders are left out.
     """
-    pictures: list[Path] = []
+    images: dict[str, Path] = {}  # by absolute path: a file may be named twice, or in two ways
     skipped = 0
+    unreadable: list[str] = []
+
+    def add(path: Path) -> None:
+        images.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (links stay as they are)
+
+    def cannot_list(error: OSError) -> None:
+        unreadable.append(f"{error.filename}: can't be listed ({error.strerror})")
+
     for path in paths:
-        if not path.is_dir():
-            pictures.append(path)
+        if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
+            add(path)
             continue
-        for folder, folders, names in os.walk(path):
+        for folder, folders, names in os.walk(path, onerror=cannot_list):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(name for name in names if not name.startswith(".")):
                 if Path(name).suffix.lower() in PICTURE_SUFFIXES | {""}:
-                    pictures.append(Path(folder) / name)
+                    add(Path(folder) / name)
                 else:
                     skipped += 1
-    return Found(tuple(pictures), skipped)
+    return Found(tuple(images.values()), skipped, tuple(unreadable))
 
 
-def unique_names(pictures: Iterable[Path]) -> list[str]:
-    """A name for what is written for each picture: its own, numbered where two have the same."""
-    taken: set[str] = set()
-    names = []
-    for picture in pictures:
-        name, number = picture.name, 1
-        while name in taken:
+class UniqueNames:
+    """Names for what is made of images: the image's own, numbered where two have the same."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def name(self, image: Path) -> str:
+        """The next image's name; cut, with a hash of the whole, where it is very long."""
+        stem = image.name
+        encoded = os.fsencode(stem)
+        if len(encoded) > _LONGEST_NAME:
+            digest = hashlib.sha256(encoded).hexdigest()[:16]
+            start = encoded[: _LONGEST_NAME - len(digest) - 1].decode(errors="ignore")
+            stem = f"{start}-{digest}"
+        name, number = stem, 1
+        while name in self._taken:
             number += 1
-            name = f"{picture.name}-{number}"
-        taken.add(name)
-        names.append(name)
-    return names
+            name = f"{stem}-{number}"
+        self._taken.add(name)
+        return name
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a batch writes, each where a path is given.
+
+    Parameters
+    ----------
+    results
+        A ``.csv`` or ``.jsonl`` file; see `output.results.ResultsFile`.
+    heatmaps
+        Folder of overlays, ``NAME.png``.
+    reports
+        Folder of DICOM structured reports, ``NAME.sr.dcm``; for DICOM files.
+    captures
+        Folder of overlays as DICOM Secondary Capture, ``NAME.sc.dcm``; for DICOM files.
+    """
+
+    results: Path | None = None
+    heatmaps: Path | None = None
+    reports: Path | None = None
+    captures: Path | None = None
+
+    def files(self, name: str, image: Path) -> list[Path]:
+        """What is made of a screened image, apart from its row."""
+        found = [] if self.heatmaps is None else [self.heatmaps / f"{name}.png"]
+        if image.suffix.lower() in _DICOM_SUFFIXES:
+            found += [] if self.reports is None else [self.reports / f"{name}.sr.dcm"]
+            found += [] if self.captures is None else [self.captures / f"{name}.sc.dcm"]
+        return found
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a batch.
+
+    Parameters
+    ----------
+    image
+        The file.
+    screening
+        Its result.
+    problems
+        What could not be made of it, in sentences: DICOM objects of a file that is no DICOM, ...
+    """
+
+    image: Path
+    screening: Screening
+    problems: tuple[str, ...] = ()
+
+
+class Batch:
+    """Screens many images and writes what was asked for; resumed where an earlier one stopped.
+
+    ::
+
+        with Screener() as screener, Batch(screener, Outputs(results=Path("all.csv"))) as batch:
+            for item in batch.screen(batch.pending(find_images([folder]).images)):
+                print(item.image, item.screening.label)
+
+    Parameters
+    ----------
+    screener
+        Makes the results.
+    outputs
+        Where they are written.
+
+    Raises
+    ------
+    ResultsError
+        An output can't be written, or the results file is another model's.
+    """
+
+    def __init__(self, screener: Screener, outputs: Outputs | None = None) -> None:
+        outputs = outputs or Outputs()
+        self._outputs = outputs
+        if outputs.reports or outputs.captures:
+            dicom.require()
+        self._screener = screener
+        self._unique = UniqueNames()
+        self._names: dict[Path, str] = {}
+        for folder in (outputs.heatmaps, outputs.reports, outputs.captures):
+            if folder is not None:
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise _cannot_write(folder, error) from error
+        path = outputs.results
+        self._results = None if path is None else ResultsFile(path, screener)
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._results is not None:
+            self._results.__exit__(kind, error, traceback)
+
+    def status(self, image: Path) -> str | None:
+        """The status that the results file holds for an image, if it does."""
+        return self._results.status(str(image)) if self._results else None
+
+    def pending(self, images: Iterable[Path]) -> list[Path]:
+        """The images that are still to be screened.
+
+        Those without a row; those whose row says a reason of `RETRIED`, which is then taken out;
+        and those that were screened and whose heatmap or DICOM object is missing.
+        """
+        images = list(images)
+        for image in images:
+            self._names[image] = self._unique.name(image)
+        if self._results is None:
+            return images
+        self._results.withdraw(
+            [str(image) for image in images if self._results.reason(str(image)) in RETRIED]
+        )
+        return [image for image in images if not self._is_done(image)]
+
+    def screen(self, images: Iterable[Path], *, parallel: bool = False) -> Iterator[Item]:
+        """Screen images, in order; each is written before it is given.
+
+        Parameters
+        ----------
+        images
+            May be endless, and may block.
+        parallel
+            Whether one image is read while the one before is classified.
+
+        Raises
+        ------
+        ResultsError
+            An output can't be written. What is finished is kept, the row of this image too if it
+            was not the row that failed; resuming makes up for the rest.
+        """
+        heatmap = self._outputs.heatmaps is not None or self._outputs.captures is not None
+        work = partial(self._screen_one, heatmap=heatmap)
+        for image, screening in screen_in_order(work, images, parallel=parallel):
+            problems: list[str] = []
+            failure = None
+            for path, content in self._files_of(screening, image, problems):
+                try:
+                    write_atomically(path, content)
+                except OSError as error:
+                    failure = _cannot_write(path, error)
+                    break
+            if self._results is not None and self.status(image) is None:
+                self._results.write(screening)
+            yield Item(image, screening, tuple(problems))
+            if failure is not None:
+                raise failure
+
+    def _screen_one(self, image: Path, *, heatmap: bool) -> tuple[Path, Screening]:
+        return image, self._screener.screen(image, heatmap=heatmap)
+
+    def _is_done(self, image: Path) -> bool:
+        status = self.status(image)
+        if status != "screened":
+            return status is not None
+        return all(path.exists() for path in self._outputs.files(self._names[image], image))
+
+    def _files_of(
+        self, screening: Screening, image: Path, problems: list[str]
+    ) -> Iterator[tuple[Path, bytes]]:
+        if not screening.ok:
+            return
+        outputs = self._outputs
+        name = self._names.get(image) or self._unique.name(image)
+        if outputs.heatmaps is not None and screening.heatmap is not None:
+            _, png = cv2.imencode(".png", screening.heatmap)
+            yield outputs.heatmaps / f"{name}.png", png.tobytes()
+        try:
+            if outputs.reports is not None:
+                report = dicom.structured_report(screening, image)
+                yield outputs.reports / f"{name}.sr.dcm", report
+            if outputs.captures is not None:
+                capture = dicom.secondary_capture(screening, image)
+                yield outputs.captures / f"{name}.sc.dcm", capture
+        except ResultsError as error:
+            problems.append(str(error))
+
+
+def _cannot_write(path: Path, error: OSError) -> ResultsError:
+    return ResultsError(f"{path}: can't be written ({error.strerror})")
 
 
 def screen_in_order(
-    screen: Callable[[Path], Screening], pictures: Iterable[Path], *, parallel: bool
-) -> Iterator[Screening]:
-    """Screen one picture after another, in order.
+    screen: Callable[[Path], _Result], images: Iterable[Path], *, parallel: bool
+) -> Iterator[_Result]:
+    """Screen one image after another, in order.
 
     Parameters
     ----------
     screen
         `Screener.screen`, or a function around it.
-    pictures
+    images
         Files.
     parallel
-        Whether one picture is read while the one before is classified.
+        Whether one image is read while the one before is classified.
     """
-    return in_order(screen, pictures, at_once=_AHEAD) if parallel else map(screen, pictures)
+    return in_order(screen, images, at_once=_AHEAD) if parallel else map(screen, images)

@@ -21,7 +21,7 @@ from xrayedge import (
     UnreadableError,
     read,
 )
-from xrayedge.batch import find_pictures
+from xrayedge.batch import find_images
 from xrayedge.bundle import MANIFEST, SHIPPED
 
 pydicom = pytest.importorskip("pydicom")
@@ -270,7 +270,7 @@ def test_28_links_in_circles(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "up").symlink_to(tmp_path)
     (tmp_path / "a.png").write_bytes(encoded(".png"))
-    assert tmp_path / "a.png" in find_pictures([tmp_path]).pictures
+    assert tmp_path / "a.png" in find_images([tmp_path]).images
     with pytest.raises(UnreadableError, match="can't be opened"):
         read(tmp_path / "one")
 

@@ -5,27 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import click
-import cv2
 from rich.progress import MofNCompleteColumn, Progress
 
-from ..batch import find_pictures, screen_in_order, unique_names
+from ..batch import Batch, Item, Outputs, find_images
 from ..bundle import Precision
 from ..engines import EngineName
-from ..errors import ResultsError
-from ..files import write_atomically
 from ..imaging import Limits
-from ..output import dicom as dicom_out
-from ..output.results import ResultsFile
 from ..result import Screening
 from ..screening import Screener
 from .options import engine_option, folder_option, model_option, precision_option
-from .printing import messages, printable
-from .printing import results as results_console
+from .printing import messages, printable, results
 
 _NOT_ALL_SCREENED = 1
 
@@ -95,11 +87,11 @@ def screen(
 
     Exit status: 0 all screened, 1 some rejected or failed, 2 wrong usage.
     """
-    found = find_pictures(paths)
+    found = find_images(paths)
+    for folder in found.unreadable:
+        messages.print(f"xrayedge: {printable(folder)}")
     if found.skipped:
-        messages.print(f"{found.skipped} files in folders are not pictures by name: left out")
-    if dicom_sr or dicom_sc:
-        dicom_out.require()
+        messages.print(f"{found.skipped} files in folders are not images by name: left out")
     screener = Screener(
         model,
         precision=precision,
@@ -111,42 +103,34 @@ def screen(
         timeout=timeout,
         providers=providers,
     )
-    names = dict(zip(found.pictures, unique_names(found.pictures), strict=True))
-    counts: Counter[str] = Counter()
-    with ExitStack() as stack:
-        results = stack.enter_context(ResultsFile(output, screener)) if output else None
-        pending = []
-        for path in found.pictures:
-            status = results.status(str(path)) if results else None
-            if status is None:
-                pending.append(path)
-            else:
-                counts[status] += 1
-        if len(pending) < len(found.pictures):
-            messages.print(f"{len(found.pictures) - len(pending)} pictures are in {output} already")
-        bar = stack.enter_context(_progress(len(pending)))
-        task = bar.add_task("screening", total=len(pending))
-        screenings = screen_in_order(
-            partial(screener.screen, heatmap=bool(heatmap or dicom_sc)),
-            pending,
-            parallel=threads > 1,
-        )
-        for path, screening in zip(pending, screenings, strict=True):
-            if screening.status == "screened":
-                _write_extras(screening, path, names[path], heatmap, dicom_sr, dicom_sc)
-            if results:
-                results.write(screening)
-            if as_json:
-                click.echo(json.dumps(screening.to_dict()))
-            elif not results:
-                results_console.print(_line(screening))
-            counts[screening.status] += 1
-            bar.advance(task)
-    if len(found.pictures) > 1:
+    outputs = Outputs(results=output, heatmaps=heatmap, reports=dicom_sr, captures=dicom_sc)
+    with screener, Batch(screener, outputs) as batch:
+        pending = batch.pending(found.images)
+        counts = Counter(map(batch.status, set(found.images).difference(pending)))
+        if counts:
+            messages.print(f"{counts.total()} images are in {output} already")
+        with _progress(len(pending)) as bar:
+            task = bar.add_task("screening", total=len(pending))
+            for item in batch.screen(pending, parallel=threads > 1):
+                _show(item, as_json=as_json, quiet=output is not None)
+                counts[item.screening.status] += 1
+                bar.advance(task)
+    if len(found.images) > 1:
         messages.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
-    if not found.pictures:
-        messages.print("xrayedge: no picture found in the folders given")
-    ctx.exit(0 if set(counts) == {"screened"} else _NOT_ALL_SCREENED)
+    if not found.images:
+        messages.print("xrayedge: no image found in the folders given")
+    whole = set(counts) == {"screened"} and not found.unreadable
+    ctx.exit(0 if whole else _NOT_ALL_SCREENED)
+
+
+def _show(item: Item, *, as_json: bool, quiet: bool) -> None:
+    """Print a result, as JSON or, where it is not written to a file, as a line for people."""
+    if as_json:
+        click.echo(json.dumps(item.screening.to_dict()))
+    elif not quiet:
+        results.print(_line(item.screening))
+    for problem in item.problems:
+        messages.print(f"xrayedge: {printable(problem)}")
 
 
 def _progress(pictures: int) -> Progress:
@@ -159,28 +143,6 @@ def _progress(pictures: int) -> Progress:
         redirect_stdout=sys.stdout.isatty(),
         disable=pictures < 2 or not messages.is_terminal,
     )
-
-
-def _write_extras(
-    screening: Screening,
-    source: Path,
-    name: str,
-    heatmap: Path | None,
-    dicom_sr: Path | None,
-    dicom_sc: Path | None,
-) -> None:
-    if heatmap is not None and screening.heatmap is not None:
-        _, png = cv2.imencode(".png", screening.heatmap)
-        write_atomically(heatmap / f"{name}.png", png.tobytes())
-    try:
-        if dicom_sr is not None:
-            report = dicom_out.structured_report(screening, source)
-            write_atomically(dicom_sr / f"{name}.sr.dcm", report)
-        if dicom_sc is not None:
-            capture = dicom_out.secondary_capture(screening, source)
-            write_atomically(dicom_sc / f"{name}.sc.dcm", capture)
-    except ResultsError as error:
-        messages.print(f"xrayedge: {printable(str(error))}")
 
 
 def _line(screening: Screening) -> str:
