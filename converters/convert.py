@@ -150,7 +150,7 @@ class _Job:
             record.classes, record.recipe.preprocessing, record.temperature, variants=()
         )
         # What is chosen here is chosen on `val`, so that the comparison below stays an honest one.
-        held_out = dataset.split("val") or dataset.split("train")
+        held_out = run.held_out
         self.steps.begin(f"{part}: score {len(held_out) + len(samples)} images in float")
         inputs = model_inputs(held_out, network.preprocessing)
         reference = keras_outputs(model, inputs, network)

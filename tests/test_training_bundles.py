@@ -3,19 +3,24 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 keras = pytest.importorskip("keras")
 
 from xrayedge import ModelBundle
 from xrayedge.bundle import MANIFEST
+from xrayedge.cli import main
 from xrayedge.engines import open_engine
 from xrayedge.errors import BundleError, RunError
 from xrayedge.golden import phantom
 from xrayedge.training.bundles import finished_run, read_convolutions, run_from_bundle
 from xrayedge.training.network import activation_map_model
+from xrayedge.training.recipe import RECIPES, Phase
 from xrayedge.training.run import MODEL, RunRecord
 
 
@@ -144,3 +149,42 @@ def test_other_scores_than_the_manifest_s_are_named(copied, tmp_path):
 
     with pytest.raises(RunError, match="scores differ"):
         run_from_bundle(copied(another_file), tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory):
+    """A hospital that has no pneumonia to show."""
+    root = tmp_path_factory.mktemp("hospital")
+    rng = np.random.default_rng(0)
+    for number, label in enumerate(("covid", "healthy")):
+        (root / label).mkdir()
+        for image in range(8):
+            pixels = phantom(number + 2 * (image % 2)) // 2 + rng.integers(0, 99, (352, 320))
+            cv2.imwrite(str(root / label / f"{image}.png"), pixels.astype(np.uint8))
+    return root
+
+
+def test_training_goes_on_from_a_bundle_and_keeps_a_class_that_the_data_lack(
+    two_classes, model, tmp_path, monkeypatch
+):
+    short = replace(RECIPES["vgg16-robust"], phases=(Phase(2, 1e-4, first_block=1),))
+    monkeypatch.setitem(RECIPES, "vgg16-robust", short)
+    command = ["train", str(two_classes), "--recipe", "vgg16-robust", "--start", "vgg16-edge"]
+    done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    record = RunRecord.read(tmp_path / "run")
+    assert record.start["bundle"]["name"] == "vgg16-edge"
+    assert record.classes == ("covid", "healthy", "pneumonia")
+    trained = keras.saving.load_model(tmp_path / "run" / MODEL, compile=False)
+    before, after = (
+        one.get_layer("activation_map").get_weights()[0][0, 0].T for one in (model, trained)
+    )
+    moved = dict(zip(record.classes, np.abs(after - before).max(axis=1), strict=True))
+    assert moved["pneumonia"] < 0.02 * min(moved["covid"], moved["healthy"])
+
+
+def test_a_class_that_the_bundle_does_not_know_is_refused(run, two_classes, tmp_path):
+    shutil.copytree(two_classes, tmp_path / "data")
+    (tmp_path / "data" / "covid").rename(tmp_path / "data" / "tuberculosis")
+    with pytest.raises(RunError, match="hold the classes healthy, tuberculosis; the model knows"):
+        RunRecord.read(run).load_data(tmp_path / "data")

@@ -15,8 +15,14 @@ _NOT_ALL_WRITTEN = 1
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="What trained RUN.")
+@click.argument("run", metavar="RUN|BUNDLE")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="What trained RUN, or images of a BUNDLE's classes. May be repeated.",
+)
 @click.option(
     "--frontal-from",
     default=DEFAULT_MODEL,
@@ -49,7 +55,7 @@ _NOT_ALL_WRITTEN = 1
 @click.option(
     "--parity-data",
     type=click.Path(path_type=Path),
-    help="Labelled pictures to compare every file with the float model on. Default: DATA.",
+    help="Labelled images to compare every file with the float model on. Default: DATA.",
 )
 @where_option
 @click.option("--debug-layers", is_flag=True, help="Name the layers that int8 serves worst.")
@@ -59,8 +65,8 @@ _NOT_ALL_WRITTEN = 1
 @click.pass_context
 def convert(
     ctx: click.Context,
-    run: Path,
-    data: Path,
+    run: str,
+    data: tuple[Path, ...],
     frontal_from: str,
     frontal_run: Path | None,
     frontal_data: Path | None,
@@ -74,9 +80,9 @@ def convert(
     debug_layers: bool,
     force: bool,
 ) -> None:
-    """Convert a classifier's RUN into a bundle for devices, with a frontal check beside it.
+    """Convert a classifier into a bundle for devices, with a frontal check beside it.
 
-    Every file is compared with the float model on labelled pictures before it is written: the
+    Every file is compared with the float model on labelled images before it is written: the
     `test` split of DATA, or the rows of --parity-data or DATA that --where chooses.
 
     Exit status: 0 all written, 1 some file was under its floor and left out, 2 wrong usage.
@@ -88,6 +94,7 @@ def convert(
     from ..converters.convert import convert as run_conversion
     from ..converters.variants import variants_of
     from ..data import load_dataset
+    from ..training.bundles import finished_run
 
     variants = variants_of(formats, precisions)
     parity_samples = (
@@ -95,20 +102,21 @@ def convert(
         if parity_data or where
         else ()
     )
-    bundle = run_conversion(
-        TrainedRun.open(run, data),
-        TrainedRun.open(frontal_run, frontal_data)
-        if frontal_run and frontal_data
-        else ModelBundle.load(frontal_from),
-        out,
-        name=name or out.name,
-        model_version=model_version,
-        variants=variants,
-        parity_samples=parity_samples,
-        force=force,
-        debug_layers=debug_layers,
-        progress=messages.print,
-    )
+    with finished_run(run) as folder:
+        bundle = run_conversion(
+            TrainedRun.open(folder, data),
+            TrainedRun.open(frontal_run, frontal_data)
+            if frontal_run and frontal_data
+            else ModelBundle.load(frontal_from),
+            out,
+            name=name or out.name,
+            model_version=model_version,
+            variants=variants,
+            parity_samples=parity_samples,
+            force=force,
+            debug_layers=debug_layers,
+            progress=messages.print,
+        )
     size = sum(variant.size_bytes for variant in bundle.variants())
     messages.print(f"{out}: {size / 1e6:.1f} MB")
     ctx.exit(0 if len(bundle.classifier.variants) == len(variants) else _NOT_ALL_WRITTEN)

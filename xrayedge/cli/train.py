@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from ..training.run import Epoch
 
 
-def _data_name(data: Path, where: list[tuple[str, str]]) -> dict[str, Any]:
-    return {"name": data.name, "where": [f"{column}={value}" for column, value in where]}
+def _data_name(data: tuple[Path, ...], where: list[tuple[str, str]]) -> dict[str, Any]:
+    return {
+        "name": ", ".join(path.name for path in data),
+        "where": [f"{column}={value}" for column, value in where],
+    }
 
 
 def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
@@ -32,14 +36,14 @@ def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder.")
 @click.option("--recipe", "recipe_name", default="vgg16", show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path), help="Local ImageNet weights, .npz.")
 @click.option(
     "--start",
-    type=click.Path(path_type=Path),
-    help="A finished run to go on with: its model, widths and preprocessing.",
+    metavar="RUN|BUNDLE",
+    help="A finished run or a bundle to go on with: its model, widths and preprocessing.",
 )
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
 @training_precision_option
@@ -50,19 +54,20 @@ def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
 )
 @where_option
 def train(
-    data: Path,
+    data: tuple[Path, ...],
     out: Path,
     recipe_name: str,
     weights: Path | None,
-    start: Path | None,
+    start: str | None,
     seed: int | None,
     precision: str | None,
     leave_one_source_out: bool,
     where: list[tuple[str, str]],
 ) -> None:
-    """Train a model on DATA, a folder per class or a manifest CSV. Goes on where it stopped."""
+    """Train a model on DATA, folders per class or manifest CSVs. Goes on where it stopped."""
     quiet_tensorflow()
     from ..data import load_dataset
+    from ..training.bundles import finished_run
     from ..training.recipe import RECIPES
     from ..training.run import RunRecord
 
@@ -73,46 +78,53 @@ def train(
         RECIPES[recipe_name],
         **{name: value for name, value in changes.items() if value is not None},
     )
-    if start is not None:
-        recipe = recipe.for_network_of(RunRecord.read(start).recipe)
-    dataset = load_dataset(
-        data,
-        where,
-        seed=recipe.seed,
-        with_val=recipe.keep == "best",
-        turned_of=recipe.turned_label,
-    )
-    for split, counts in dataset.summary().items():
-        listed = ", ".join(f"{count} {label}" for label, count in counts.items())
-        messages.print(f"{split}: {listed}")
+    with finished_run(start) if start is not None else nullcontext() as parent:
+        dataset = load_dataset(
+            data,
+            where,
+            seed=recipe.seed,
+            with_val=recipe.keep == "best",
+            turned_of=recipe.turned_label,
+            non_classes=bool(recipe.not_healthy),
+        )
+        if parent is not None:
+            recipe, dataset = RunRecord.read(parent).continued(recipe, dataset)
+        for split, counts in dataset.summary().items():
+            listed = ", ".join(f"{count} {label}" for label, count in counts.items())
+            messages.print(f"{split}: {listed}")
+        data_name = _data_name(data, where)
+        if leave_one_source_out:
+            from ..training.generalisation import leave_one_source_out as folds
 
-    data_name = _data_name(data, where)
-    if leave_one_source_out:
-        from ..training.generalisation import leave_one_source_out as folds
+            def announce(source: str) -> Callable[[int, int, Epoch], None]:
+                messages.print(f"without {source}")
+                return _show_epoch
 
-        def announce(source: str) -> Callable[[int, int, Epoch], None]:
-            messages.print(f"without {source}")
-            return _show_epoch
+            evaluations = {
+                fold.source: fold.evaluation
+                for fold in folds(
+                    dataset,
+                    recipe,
+                    out,
+                    data_name=data_name,
+                    weights=weights,
+                    start=parent,
+                    progress=announce,
+                )
+            }
+            wide_results.print(parts_table("source, by a model that never saw it", evaluations))
+            return
+        from ..training.train import train as run_training
 
-        evaluations = {
-            fold.source: fold.evaluation
-            for fold in folds(
-                dataset, recipe, out, data_name=data_name, weights=weights, progress=announce
-            )
-        }
-        wide_results.print(parts_table("source, by a model that never saw it", evaluations))
-        return
-    from ..training.train import train as run_training
-
-    record = run_training(
-        dataset,
-        recipe,
-        out,
-        data_name=data_name,
-        weights=weights,
-        start=start,
-        progress=_show_epoch,
-    )
+        record = run_training(
+            dataset,
+            recipe,
+            out,
+            data_name=data_name,
+            weights=weights,
+            start=parent,
+            progress=_show_epoch,
+        )
     best = record.best_epoch
     assert best is not None
     messages.print(
@@ -122,12 +134,14 @@ def train(
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|BUNDLE")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
+    multiple=True,
     required=True,
-    help="What trained RUN: the narrower network learns from its pictures.",
+    help="What trained RUN, or images of a BUNDLE's classes: the narrower network learns from "
+    "them. May be repeated.",
 )
 @click.option(
     "--target-macs",
@@ -163,8 +177,8 @@ def train(
 @click.option("--epochs", type=click.IntRange(1), help="Of the last recovery.  [default: 8]")
 @training_precision_option
 def prune(
-    run: Path,
-    data: Path,
+    run: str,
+    data: tuple[Path, ...],
     target_macs: float,
     out: Path,
     steps: int,
@@ -174,8 +188,9 @@ def prune(
     epochs: int | None,
     precision: str | None,
 ) -> None:
-    """Make a narrower, faster network of the one in RUN. Goes on where it stopped."""
+    """Make a narrower, faster network of a run's or a bundle's. Goes on where it stopped."""
     quiet_tensorflow()
+    from ..training.bundles import finished_run
     from ..training.network import ARCHITECTURES
     from ..training.pruning import FINAL, VIEWS, layer_costs
     from ..training.pruning import prune as run_pruning
@@ -184,19 +199,20 @@ def prune(
     changes: dict[str, Any] = {"precision": precision} if precision else {}
     if epochs:
         changes["phases"] = (replace(FINAL, epochs=epochs),)
-    record = run_pruning(
-        run,
-        RunRecord.read(run).load_data(data),
-        target_macs,
-        out,
-        steps=steps,
-        half_side=half_side,
-        views=views,
-        view_count=view_count or VIEWS,
-        changes=changes,
-        progress=_show_epoch,
-        on_view=lambda number, total: messages.print(f"view {number}/{total}"),
-    )
+    with finished_run(run) as teacher:
+        record = run_pruning(
+            teacher,
+            RunRecord.read(teacher).load_data(data),
+            target_macs,
+            out,
+            steps=steps,
+            half_side=half_side,
+            views=views,
+            view_count=view_count or VIEWS,
+            changes=changes,
+            progress=_show_epoch,
+            on_view=lambda number, total: messages.print(f"view {number}/{total}"),
+        )
     recipe = record.recipe
     assert recipe.widths is not None
     operations, weights = layer_costs(
@@ -217,11 +233,12 @@ def prune(
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
+    multiple=True,
     required=True,
-    help="What trained the first; its split val fits the temperature.",
+    help="What trained the first; may be repeated; its split val fits the temperature.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new run folder.")
-def average(runs: tuple[Path, ...], data: Path, out: Path) -> None:
+def average(runs: tuple[Path, ...], data: tuple[Path, ...], out: Path) -> None:
     """Average the weights of RUNS that began with one another into a run of its own."""
     quiet_tensorflow()
     from ..training.averaging import average as average_runs

@@ -32,6 +32,7 @@ def leave_one_source_out(
     *,
     data_name: dict[str, Any],
     weights: Path | None = None,
+    start: Path | None = None,
     progress: Callable[[str], Progress] | None = None,
 ) -> Iterator[LeftOut]:
     """For each source: train without its pictures, then score them.
@@ -41,7 +42,7 @@ def leave_one_source_out(
 
     Parameters
     ----------
-    dataset, recipe, data_name, weights
+    dataset, recipe, data_name, weights, start
         As for `train.train`.
     out
         Holds a run folder per source; finished ones are used again.
@@ -72,6 +73,7 @@ def leave_one_source_out(
                 folder,
                 data_name={**data_name, "without": source},
                 weights=weights,
+                start=start,
                 progress=progress(source) if progress else None,
             )
         inputs = model_inputs(held_out, recipe.preprocessing)

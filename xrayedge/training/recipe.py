@@ -8,6 +8,9 @@ from typing import Any, Literal
 from ..preprocessing import Equalisation, Preprocessing
 from .augmentation import Augmentation
 
+#: Weight of a loss that keeps a network's channel without teaching it.
+UNTAUGHT = 1e-6
+
 
 @dataclass(frozen=True)
 class Phase:

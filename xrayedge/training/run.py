@@ -8,14 +8,15 @@ model.keras       the model that is kept so far, float32; present from the first
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data import Dataset, load_dataset
+from ..data import Dataset, Sample, load_dataset
 from ..errors import RunError
 from ..files import write_atomically
-from .recipe import Recipe
+from .recipe import UNTAUGHT, Recipe
 
 RECORD = "run.json"
 MODEL = "model.keras"
@@ -114,37 +115,67 @@ class RunRecord:
             "pictures": dataset.summary(),
         }
 
-    def load_data(self, data: Path) -> Dataset:
-        """The data set that the run was trained on, with the same splits.
+    def load_data(self, data: Path | Sequence[Path]) -> Dataset:
+        """The dataset that the run was trained on, with the same splits.
 
         For a run that was made of a bundle, any data of its classes.
 
         Raises
         ------
         RunError
-            ``data`` hold other pictures than those, or other classes than the bundle's.
+            ``data`` hold other images than those, or other classes than the bundle's.
         DatasetError
             See `load_dataset`.
         """
-        if self.bundle is not None:
-            dataset = load_dataset(data, seed=self.recipe.seed, turned_of=self.recipe.turned_label)
-            if dataset.classes != self.classes:
-                raise RunError(
-                    f"{data}: holds the classes {', '.join(dataset.classes)}; "
-                    f"{self.bundle['name']} knows {', '.join(self.classes)}"
-                )
-            return dataset
-        where = [pair.split("=", 1) for pair in self.data.get("where", ())]
-        dataset = load_dataset(
+        dataset = self._load(data, non_classes=bool(self.recipe.not_healthy))
+        if not self.goes_on_with(dataset):
+            raise RunError(f"{_names(data)}: other data than those that the run was trained on")
+        if not set(dataset.classes) <= set(self.classes):
+            raise RunError(
+                f"{_names(data)}: the data hold the classes {', '.join(dataset.classes)}; "
+                f"the model knows {', '.join(self.classes)}"
+            )
+        return replace(dataset, classes=self.classes)
+
+    def load_held_out(self, data: Path | Sequence[Path]) -> tuple[Sample, ...]:
+        """What the model was not trained on: `val`, labels that are no classes included.
+
+        Without a split ``val``, the training images: there is nothing better.
+        """
+        non_classes = self.recipe.turned_label is None
+        dataset = self._load(data, non_classes=non_classes)
+        return dataset.split("val") or dataset.split("train")
+
+    def _load(self, data: Path | Sequence[Path], *, non_classes: bool) -> Dataset:
+        # A bundle's record tells of other people's data.
+        known = self.data if self.bundle is None else {}
+        where = [pair.split("=", 1) for pair in known.get("where", ())]
+        return load_dataset(
             data,
             [(column, value) for column, value in where],
-            seed=self.data.get("seed", self.recipe.seed),
-            with_val=self.data.get("with_val", self.recipe.keep == "best"),
+            seed=known.get("seed", self.recipe.seed),
+            with_val=known.get("with_val", self.bundle is not None or self.recipe.keep == "best"),
             turned_of=self.recipe.turned_label,
+            non_classes=non_classes,
         )
-        if not self.goes_on_with(dataset):
-            raise RunError(f"{data}: other data than those that the run was trained on")
-        return dataset
+
+    def continued(self, recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
+        """What trains on from this run's model: the recipe for its network, the data's classes.
+
+        Data may lack some of the classes. The loss then compares only the classes that there are,
+        so that the model keeps what it knows of the others. Without boxes to learn from, a channel
+        of opacities is kept and not taught.
+
+        """
+        if set(dataset.classes) < set(self.classes):
+            # One source, and the loss within it: no class that is missing is ever a rival.
+            samples = tuple(replace(sample, source="") for sample in dataset.samples)
+            dataset = replace(dataset, samples=samples, classes=self.classes)
+            recipe = replace(recipe, within_source=1.0)
+        boxes = any(sample.opacity_boxes for sample in dataset.split("train"))
+        if self.recipe.opacity and not (recipe.opacity and boxes):
+            recipe = replace(recipe, opacity=UNTAUGHT)
+        return recipe.for_network_of(self.recipe), dataset
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain JSON values."""
@@ -178,3 +209,7 @@ class RunRecord:
             raise RunError(f"{folder}: no {RECORD}; not a training run") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged, or written by another version") from error
+
+
+def _names(data: Path | Sequence[Path]) -> str:
+    return str(data) if isinstance(data, Path) else ", ".join(map(str, data))
