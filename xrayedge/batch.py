@@ -283,10 +283,10 @@ class Batch:
         try:
             if outputs.reports is not None:
                 report = dicom.structured_report(screening, image)
-                yield outputs.reports / f"{name}.sr.dcm", report
+                yield outputs.reports / f"{name}.sr.dcm", report.content
             if outputs.captures is not None:
                 capture = dicom.secondary_capture(screening, image)
-                yield outputs.captures / f"{name}.sc.dcm", capture
+                yield outputs.captures / f"{name}.sc.dcm", capture.content
         except ResultsError as error:
             problems.append(str(error))
 
