@@ -1,0 +1,135 @@
+/*
+ * screen BUNDLE WIDTH HEIGHT [any] < grey: screens one image, WIDTH * HEIGHT bytes, bones bright.
+ * With "any" the frontal check rejects nothing, for test images such as the golden ones.
+ * Exit status: 0 screened, 1 rejected, 2 an error. Research software, not a medical device.
+ */
+#include <math.h>
+#include <onnxruntime_c_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model.h"
+
+enum { MAX_SIDE = 20000, MAX_CLASSES = sizeof CLASSIFIER.classes / sizeof *CLASSIFIER.classes };
+
+static const OrtApi *ort;
+
+static void check(OrtStatus *status) {
+  if (!status) return;
+  fprintf(stderr, "screen: %s\n", ort->GetErrorMessage(status));
+  ort->ReleaseStatus(status);
+  exit(2);
+}
+
+static OrtSession *open_network(OrtEnv *env, const char *bundle, const network_t *network) {
+  char path[4096];
+  if (snprintf(path, sizeof path, "%s/%s", bundle, network->file) >= (int)sizeof path) {
+    fprintf(stderr, "screen: the bundle's path is too long\n");
+    exit(2);
+  }
+  OrtSessionOptions *options;
+  OrtSession *session;
+  check(ort->CreateSessionOptions(&options));
+  check(ort->SetIntraOpNumThreads(options, 1));
+  check(ort->CreateSession(env, path, options, &session));
+  ort->ReleaseSessionOptions(options);
+  return session;
+}
+
+/* Mean of the activation map over its places, by temperature, softmax: in double. */
+static void score(const network_t *network, const float *map, size_t places, size_t channels,
+                  double *scores) {
+  double largest = -INFINITY, total = 0.0;
+  for (int c = 0; c < network->count; c++) {
+    double sum = 0.0;
+    for (size_t i = 0; i < places; i++) sum += map[i * channels + (size_t)c];
+    scores[c] = sum / (double)places / network->temperature;
+    largest = fmax(largest, scores[c]);
+  }
+  for (int c = 0; c < network->count; c++) total += scores[c] = exp(scores[c] - largest);
+  for (int c = 0; c < network->count; c++) scores[c] /= total;
+}
+
+static void run(OrtSession *session, const network_t *network, const uint8_t *pixels, int width,
+                int height, double *scores) {
+  const int size = network->preprocessing.size;
+  const int64_t shape[4] = {1, size, size, 1};
+  uint8_t *input = malloc((size_t)size * size);
+  if (!input || prepare(&network->preprocessing, pixels, width, height, input) != 0) {
+    fprintf(stderr, "screen: the image can't be prepared\n");
+    exit(2);
+  }
+  OrtAllocator *allocator;
+  OrtMemoryInfo *memory;
+  OrtValue *value, *result = NULL;
+  char *input_name, *output_name;
+  check(ort->GetAllocatorWithDefaultOptions(&allocator));
+  check(ort->SessionGetInputName(session, 0, allocator, &input_name));
+  check(ort->SessionGetOutputName(session, 0, allocator, &output_name));
+  check(ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
+  check(ort->CreateTensorWithDataAsOrtValue(memory, input, (size_t)size * size, shape, 4,
+                                            ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, &value));
+  check(ort->Run(session, NULL, (const char *const *)&input_name, (const OrtValue *const *)&value,
+                 1, (const char *const *)&output_name, 1, &result));
+
+  OrtTensorTypeAndShapeInfo *info;
+  int64_t dimensions[4];
+  size_t rank;
+  void *map;
+  check(ort->GetTensorTypeAndShape(result, &info));
+  check(ort->GetDimensionsCount(info, &rank));
+  if (rank == 4) check(ort->GetDimensions(info, dimensions, rank));
+  if (rank != 4 || dimensions[3] < network->count) {
+    fprintf(stderr, "screen: the file's output is not the manifest's\n");
+    exit(2);
+  }
+  check(ort->GetTensorMutableData(result, &map));
+  score(network, map, (size_t)(dimensions[1] * dimensions[2]), (size_t)dimensions[3], scores);
+
+  ort->ReleaseTensorTypeAndShapeInfo(info);
+  ort->ReleaseValue(result), ort->ReleaseValue(value), ort->ReleaseMemoryInfo(memory);
+  check(ort->AllocatorFree(allocator, input_name)), check(ort->AllocatorFree(allocator, output_name));
+  free(input);
+}
+
+int main(int argc, char **argv) {
+  const int any = argc == 5 && strcmp(argv[4], "any") == 0, right = argc == 4 || any;
+  const int width = right ? atoi(argv[2]) : 0, height = right ? atoi(argv[3]) : 0;
+  if (width < MIN_SIDE || height < MIN_SIDE || width > MAX_SIDE || height > MAX_SIDE) {
+    fprintf(stderr, "usage: screen BUNDLE WIDTH HEIGHT [any] < grey; sides from %d to %d\n", MIN_SIDE,
+            MAX_SIDE);
+    return 2;
+  }
+  const size_t count = (size_t)width * (size_t)height;
+  uint8_t *pixels = malloc(count);
+  if (!pixels || fread(pixels, 1, count, stdin) != count) {
+    fprintf(stderr, "screen: fewer than %zu bytes\n", count);
+    return 2;
+  }
+  ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+  if (!ort) {
+    fprintf(stderr, "screen: ONNX Runtime %s is too old\n", OrtGetApiBase()->GetVersionString());
+    return 2;
+  }
+  OrtEnv *env;
+  check(ort->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "screen", &env));
+  OrtSession *frontal = open_network(env, argv[1], &FRONTAL);
+  OrtSession *classifier = open_network(env, argv[1], &CLASSIFIER);
+
+  double scores[MAX_CLASSES] = {0}, passes = 0.0;
+  run(frontal, &FRONTAL, pixels, width, height, scores);
+  for (int c = 0; c < FRONTAL.count; c++)
+    if (strcmp(FRONTAL.classes[c], FRONTAL_LABEL) == 0) passes = scores[c];
+  printf("frontal_score %.6f\n", passes);
+  const int rejected = !any && passes < FRONTAL_THRESHOLD;
+  if (rejected) {
+    printf("rejected not-frontal\n");
+  } else {
+    run(classifier, &CLASSIFIER, pixels, width, height, scores);
+    for (int c = 0; c < CLASSIFIER.count; c++) printf("%s %.6f\n", CLASSIFIER.classes[c], scores[c]);
+  }
+  ort->ReleaseSession(classifier), ort->ReleaseSession(frontal), ort->ReleaseEnv(env);
+  free(pixels);
+  return rejected;
+}

@@ -1,0 +1,129 @@
+"""docs/embed.md, "The file's contract", in NumPy from that page alone: no OpenCV, no xrayedge.
+
+The bundle's golden vectors and OpenCV's own answers say whether the page is right.
+"""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from xrayedge import golden
+from xrayedge.bundle import SHIPPED, ModelBundle
+from xrayedge.preprocessing import Preprocessing
+
+
+def taps(source, target):
+    """For each pixel of the target its source pixels and their weights, filled up with zeros."""
+    scale, rows = source / target, []
+    for place in range(target):
+        start, end = place * scale, place * scale + scale
+        cell = min(scale, source - start)
+        last = min(int(np.floor(end)), source - 1)
+        first = min(int(np.ceil(start)), last)
+        row = [(first - 1, (first - start) / cell)] if first - start > 1e-3 else []
+        row += [(inside, 1 / cell) for inside in range(first, last)]
+        row += [(last, min(end - last, 1.0, cell) / cell)] if end - last > 1e-3 else []
+        rows.append(row)
+    most = max(map(len, rows))
+    full = np.array([row + [(0, 0.0)] * (most - len(row)) for row in rows])
+    return full[:, :, 0].T.astype(int), full[:, :, 1].T.astype(np.float32)
+
+
+def shrink(pixels, width, height):
+    rows, columns = pixels.shape
+    if rows % height == 0 and columns % width == 0:
+        down, across = rows // height, columns // width
+        sums = pixels.reshape(height, down, width, across).sum((1, 3), dtype=np.int64)
+        if (down, across) == (2, 2):
+            return ((sums + 2) >> 2).astype(np.uint8)
+        return np.rint(sums.astype(np.float32) * np.float32(1 / (down * across))).astype(np.uint8)
+    across = np.float32(0)
+    for index, weight in zip(*taps(columns, width), strict=True):
+        across = across + pixels[:, index] * weight
+    result = np.float32(0)
+    for index, weight in zip(*taps(rows, height), strict=True):
+        result = result + across[index] * weight[:, np.newaxis]
+    return np.rint(result).astype(np.uint8)
+
+
+def resize(pixels, width, height):
+    while pixels.shape[1] >= 8 * width and pixels.shape[0] >= 8 * height:
+        rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
+        pixels = shrink(pixels[: 2 * rows, : 2 * columns], columns, rows)
+    return shrink(pixels, width, height)
+
+
+def equalise(pixels, clip, tiles):
+    side = pixels.shape[0] // tiles
+    limit, tables = max(int(clip * side * side / 256), 1), np.zeros((tiles, tiles, 256), np.float32)
+    for row, column in np.ndindex(tiles, tiles):
+        tile = pixels[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        counts = np.bincount(tile.ravel(), minlength=256)
+        over = int(np.maximum(counts - limit, 0).sum())
+        counts = np.minimum(counts, limit) + over // 256
+        if left := over % 256:
+            counts[:: max(256 // left, 1)][:left] += 1
+        scaled = np.cumsum(counts).astype(np.float32) * np.float32(255 / np.float32(side * side))
+        tables[row, column] = np.rint(scaled)
+    place = np.arange(tiles * side, dtype=np.float32) * np.float32(1 / side) - np.float32(0.5)
+    before = np.floor(place).astype(int)
+    share = (place - before).astype(np.float32)
+    rest = np.float32(1) - share
+    low, high = np.maximum(before, 0), np.minimum(before + 1, tiles - 1)
+    top, bottom = (
+        tables[row[:, None], low[None], pixels] * rest
+        + tables[row[:, None], high[None], pixels] * share
+        for row in (low, high)
+    )
+    return np.rint(top * rest[:, None] + bottom * share[:, None]).astype(np.uint8)
+
+
+def prepare(pixels, size, fit, equalisation, clahe_clip, clahe_tiles):
+    height, width = pixels.shape
+    if fit == "pad":
+        scale = size / max(height, width)
+        inner = resize(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
+        top, left = (size - inner.shape[0]) // 2, (size - inner.shape[1]) // 2
+        square = np.zeros((size, size), np.uint8)
+        square[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+        return square
+    square = resize(pixels, size, size)
+    return equalise(square, clahe_clip, clahe_tiles) if equalisation == "clahe" else square
+
+
+def scores(activation_map, classes, temperature):
+    """Of one map ``float32 [h, w, channels]``."""
+    logits = activation_map.astype(np.float64).mean((0, 1))[:classes] / temperature
+    exponentials = np.exp(logits - logits.max())
+    return exponentials / exponentials.sum()
+
+
+# What follows judges it.
+
+BUNDLE = ModelBundle.load(SHIPPED / "vgg16-edge")
+NETWORKS = {"classifier": BUNDLE.classifier, "frontal": BUNDLE.frontal.network}
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_page_gives_the_golden_inputs_and_scores(network):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    variant = network.variant("onnx", "int8")
+    session = onnxruntime.InferenceSession(BUNDLE.read(variant))
+    for vector in variant.golden:
+        inputs = prepare(golden.phantom(vector.phantom), **network.preprocessing.to_dict())
+        assert hashlib.sha256(inputs.tobytes()).hexdigest() == vector.input_sha256
+        (maps,) = session.run(None, {session.get_inputs()[0].name: inputs[None, :, :, None]})
+        found = scores(maps[0], len(network.classes), network.temperature)
+        assert np.abs(found - vector.probabilities).max() <= vector.tolerance
+
+
+@pytest.mark.parametrize("shape", [(352, 320), (448, 224), (113, 977), (1501, 1203), (2000, 2500)])
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_page_and_opencv_agree_to_the_bit(network, shape):
+    rng = np.random.default_rng(shape[0])
+    smooth = np.add.outer(np.arange(shape[0]) // 9, np.arange(shape[1]) // 11)
+    pixels = (smooth + rng.integers(0, 60, shape)).astype(np.uint8)
+    settings = network.preprocessing.to_dict()
+    expected = Preprocessing(**settings).apply(pixels)[:, :, 0]
+    np.testing.assert_array_equal(prepare(pixels, **settings), expected)
