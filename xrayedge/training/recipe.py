@@ -189,6 +189,23 @@ ROBUST = Augmentation(
     noise=0.02,
 )
 
+#: Begins with a run or a bundle of any classifier: learns from many hospitals at once, where the
+#: opacities are, and that a patient with another disease is not healthy.
+_HOSPITALS = Recipe(
+    name="hospitals",
+    architecture="vgg16",
+    preprocessing=Preprocessing(size=224, fit="stretch", equalisation="clahe"),
+    phases=(Phase(epochs=14, learning_rate=5e-4, first_block=1),),
+    augmentation=replace(ROBUST, lung_crop=0.2),
+    batch_size=32,
+    within_source=0.5,
+    opacity=1.0,
+    not_healthy={"indeterminate": 1.0, "other": 0.5},
+    set_balance=0.75,
+    clip_norm=1.0,
+    keep="last",
+)
+
 RECIPES = {
     "paper-original": _of_the_paper("none"),
     "paper-equalised": _of_the_paper("global"),
@@ -213,21 +230,13 @@ RECIPES = {
         source_balance=1.0,
         keep="last",
     ),
-    # Begins with a run of any classifier: learns from many hospitals at once, where the opacities
-    # are, and that a patient with another disease is not healthy.
-    "hospitals": Recipe(
-        name="hospitals",
-        architecture="vgg16",
-        preprocessing=Preprocessing(size=224, fit="stretch", equalisation="clahe"),
-        phases=(Phase(epochs=20, learning_rate=3e-4, first_block=1),),
-        augmentation=replace(ROBUST, lung_crop=0.2),
-        batch_size=32,
-        within_source=0.5,
-        opacity=1.0,
-        not_healthy={"indeterminate": 1.0, "other": 0.5},
-        set_balance=0.75,
-        clip_norm=1.0,
-        keep="last",
+    "hospitals": _HOSPITALS,
+    # Begins with a run of `hospitals`: small sets weigh more, and the last steps are small.
+    "hospitals-fine": replace(
+        _HOSPITALS,
+        name="hospitals-fine",
+        phases=(Phase(epochs=12, learning_rate=3e-4, first_block=1),),
+        set_balance=0.5,
     ),
     "frontal": Recipe(
         name="frontal",
