@@ -195,3 +195,10 @@ def test_a_network_with_the_channel_gives_scores_of_the_classes_alone():
     model = build_network(recipe, 3)
     assert model.output.shape == (None, 3)
     assert activation_map_model(model).output.shape[-1] == 4
+
+
+def test_a_recipe_is_adjusted_in_its_last_phase():
+    recipe = RECIPES["vgg16"].adjusted(size=160, epochs=3, learning_rate=1e-5)
+    assert recipe.preprocessing.size == 160
+    assert recipe.phases == (RECIPES["vgg16"].phases[0], Phase(3, 1e-5, first_block=3))
+    assert RECIPES["vgg16"].adjusted() == RECIPES["vgg16"]

@@ -45,6 +45,13 @@ def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
     metavar="RUN|BUNDLE",
     help="A finished run or a bundle to go on with: its model, widths and preprocessing.",
 )
+@click.option("--size", type=click.IntRange(32), help="Another side of the input, in pixels.")
+@click.option("--epochs", type=click.IntRange(1), help="Of the recipe's last phase.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.0, min_open=True),
+    help="The highest learning rate of the recipe's last phase.",
+)
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
 @training_precision_option
 @click.option(
@@ -59,6 +66,9 @@ def train(
     recipe_name: str,
     weights: Path | None,
     start: str | None,
+    size: int | None,
+    epochs: int | None,
+    rate: float | None,
     seed: int | None,
     precision: str | None,
     leave_one_source_out: bool,
@@ -89,6 +99,7 @@ def train(
         )
         if parent is not None:
             recipe, dataset = RunRecord.read(parent).continued(recipe, dataset)
+        recipe = recipe.adjusted(size=size, epochs=epochs, learning_rate=rate)
         for split, counts in dataset.summary().items():
             listed = ", ".join(f"{count} {label}" for label, count in counts.items())
             messages.print(f"{split}: {listed}")

@@ -139,6 +139,23 @@ class Recipe:
             preprocessing=other.preprocessing,
         )
 
+    def adjusted(
+        self,
+        *,
+        size: int | None = None,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+    ) -> Recipe:
+        """The recipe with another input's side, and other epochs or rate of its last phase."""
+        *earlier, last = self.phases
+        last = replace(
+            last,
+            epochs=epochs or last.epochs,
+            learning_rate=learning_rate or last.learning_rate,
+        )
+        preprocessing = replace(self.preprocessing, size=size or self.preprocessing.size)
+        return replace(self, phases=(*earlier, last), preprocessing=preprocessing)
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Rebuild from :meth:`to_dict`."""
