@@ -48,22 +48,23 @@ _TEXT = """\
 Written by `{command}` on
 {machine}.
 
-One `screen` call on a decoded picture of {side} x {side} pixels, in {engine} with one thread:
-medians over {rounds} rounds in which all steps took turns. For {model} frontal check and
-preprocessing together take {line:.2f} ms, its classifier {classifier:.2f} ms. The picture is not
-copied on its way: what `read` gives of a C-contiguous `uint8` array {shares}, it is halved once
-for both networks' inputs, and the classifier's, {size} x {size} bytes, goes to the engine as it is.
+One `screen` call on a decoded image of {side} x {side} pixels, in {engine} with one thread. The
+times are medians over {rounds} rounds; the steps alternated within each round. For {model} the
+frontal check and the preprocessing together take {line:.2f} ms, the classifier {classifier:.2f}
+ms. What `read` returns for a C-contiguous `uint8` array {shares}. It is halved once for both
+networks, and the classifier's input of {size} x {size} bytes is passed to the engine without
+another copy.
 
 """
 _REDUCED = """
 ## JPEG at half its scale
 
-A JPEG decoder can give half of each side for less work. {pictures} pictures, enlarged to {large}
-pixels on the shorter side and stored as JPEG of quality {quality}, were decoded both ways and
-screened by {model}, int8. Decoding took {whole:.1f} ms at full scale and {half:.1f} ms at half. The
-largest change of a picture's probabilities was {mean:.4f} in the mean, {p95:.4f} or more in one
-picture of twenty, and {most:.4f} at most; labels changed: {labels}. Tolerated is a change of
-{tolerance}: {verdict}.
+A JPEG decoder can decode an image at half its width and height for less work. {pictures} images
+were enlarged to {large} pixels on the shorter side, stored as JPEG of quality {quality}, decoded
+both ways and screened by {model}, int8. Decoding took {whole:.1f} ms at full scale and {half:.1f}
+ms at half scale. The largest change in an image's probabilities was {mean:.4f} on average, at
+least {p95:.4f} for one image in twenty, and {most:.4f} at most; labels changed: {labels}. The
+tolerance is {tolerance}: {verdict}.
 """
 
 

@@ -58,37 +58,37 @@ _console = Console(stderr=True)
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `{command}`. Every figure is a median over {rounds} rounds, in brackets its interval at
-95 % where there are rounds enough. Each measurement ran in a process of its own with one thread,
-and all took turns. Ratios hold from machine to machine better than milliseconds do: measure on your
-device with `xrayedge bench`.
+Written by `{command}`. Every value is a median over {rounds} rounds, with its 95 % interval in
+brackets where there were enough rounds. Each measurement ran in its own process with one thread,
+and the measurements alternated. Ratios carry over to other machines better than milliseconds do:
+measure on your device with `xrayedge bench`.
 """
 _STAGES = """\
 ## From a file to its heatmap
 
-`xrayedge bench --stage`, milliseconds: a real radiograph enlarged to each size, as uncompressed
-DICOM and as JPEG.
+`xrayedge bench --stage`, in milliseconds, for a real radiograph enlarged to each size and stored
+as uncompressed DICOM and as JPEG.
 """
 _OVERHEAD = """\
 ## What xrayedge adds to its engine
 
-`Classifier.classify` (engine, mean over the map, temperature, softmax) over the engine called by
-hand, run by run in turn in one process.
+The time of `Classifier.classify` (engine, mean over the map, temperature, softmax), divided by
+the time of the engine called directly. Both ran alternately in one process.
 """
 _LIMIT = """\
 ## The machine's limit
 
-Multiply-accumulates of one core in ONNX Runtime's product of two square matrices, the fastest of
-side {sides}.
+Multiply-accumulates per second of one core when ONNX Runtime multiplies two square matrices; the
+fastest of the sides {sides}.
 """
 _PEERS = """\
-## Beside its peers
+## Comparison with other networks and engines
 
-On the same pictures. Networks with random weights are here for their latency alone; trained ones
-are in [tradeoff.md](tradeoff.md). `time` is the ratio to the first line, {first}, in the same
-rounds. `of the limit` is the share of the machine's limit that the convolutions reach: int8's for
-int8 and dynamic, which multiply bytes, and float32's for all others. `same label` compares with
-the first line of the same bundle.
+All on the same images. Networks with random weights are listed for their latency only; trained
+ones are in [tradeoff.md](tradeoff.md). `time` is relative to the first row, {first}, in the same
+rounds. `of the limit` is the share of the machine's limit that the convolutions reach: the int8
+limit for int8 and dynamic files, which multiply bytes, and the float32 limit for all others.
+`same label` compares with the first row of the same bundle.
 """
 
 

@@ -236,64 +236,65 @@ def apart(work: Reproduction) -> str:
 
 
 DOCUMENT = """\
-# The paper again, and what its figures are worth
+# The paper reproduced, and what its results are worth
 
-Civit-Masot et al. 2020 (Applied Sciences 10(13):4640) train VGG16 on 316 chest radiographs and
-test it on 80. This page is written by
+Civit-Masot et al. 2020 (Applied Sciences 10(13):4640) trained VGG16 on 316 chest radiographs and
+tested it on 80. This page is written by
 
     python benchmarks/reproduction.py MANIFEST.csv --weights VGG16.npz --out RUNS --docs docs
 
-with the recipes `paper-original` and `paper-equalised` of `xrayedge train`.
+It uses the recipes `paper-original` and `paper-equalised` of `xrayedge train`.
 
-## The paper's recipe on the paper's kind of set
+## The paper's recipe on a dataset like the paper's
 
-132 pictures a class, one a patient: 105 covid, 105 healthy and 106 pneumonia to train, 27, 27 and
-26 to test. Adam at 0.001, divided by 1 + n * rate / epochs after n steps, batch 32, 40 epochs.
-Mean and range of {seeds} seeds; the pictures and their split stay the same.
+132 images per class, one per patient: 105 covid, 105 healthy and 106 pneumonia for training, 27,
+27 and 26 for testing. Adam with a learning rate of 0.001, divided by 1 + n * rate / epochs after
+n steps, batch size 32, 40 epochs. Mean and range over {seeds} seeds; the images and their split
+do not change.
 
 {reproduction}
-Confusion matrix and ROC of the first seed, original pictures and equalised ones:
+Confusion matrices and ROC curves of the first seed, with original and with equalised images:
 
 ![confusion, original](reproduction/confusion-original.png)
 ![confusion, equalised](reproduction/confusion-equalised.png)
 ![ROC, original](reproduction/roc-original.png)
 ![ROC, equalised](reproduction/roc-equalised.png)
 
-The paper's pictures with their histograms, and classified pictures with heatmaps, are in the
+Images with their histograms, and classified images with heatmaps, as in the paper, are in the
 report that `xrayedge evaluate RUN MANIFEST.csv --where set=paper --where split=test --out REPORT`
-writes; the radiographs' licences keep them out of this repository.
+writes. The licences of the radiographs keep them out of this repository.
 
-What the paper leaves open, and what we chose: pictures are stretched to 224 x 224; the ImageNet
-layers stay frozen; no augmentation; the dense layers are
-replaced by a 1x1 convolution, which begins at zero, and the mean over its map; the last epoch is
-kept, so the test set chooses nothing.
+The paper leaves some choices open. Here images are stretched to 224 x 224, the ImageNet layers
+stay frozen, and there is no augmentation. The dense layers are replaced by a 1x1 convolution,
+which starts at zero, and the mean over its map. The last epoch is kept, so nothing is chosen on
+the test set.
 
-## The same frozen network, read in other ways
+## Other ways to read the same frozen network
 
-The paper's dense layers lie on a flattened map and know where in the picture something is; the mean
-over the map, which the heatmaps need, does not. Below, a logistic regression on standardised
-features reads the network after its last two blocks. `held out` is measured on the training
-pictures, each left out of the fit in turn, five folds: it alone chooses C, the inverse of the
-penalty on the weights, and the way of reading. In brackets 95 % intervals over patients.
+The paper's dense layers see a flattened map, so they know where in the image something is. The
+mean over the map, which the heatmaps need, does not. Below, a logistic regression on standardised
+features reads the network after its last two blocks. `held out` comes from five-fold
+cross-validation on the training images. It alone selects C, the inverse of the penalty on the
+weights, and the features. 95 % intervals over patients are in brackets.
 
 {readings}
-What the frozen layers give is computed once a run; after that 40 epochs took {seconds:.0f} s.
-The full fine-tuning of the shipped `vgg16` took 34 epochs of 100 to 180 s
-([its card](model-card.md)).
+The output of the frozen layers is computed once per run; after that, 40 epochs took {seconds:.0f}
+s. Fine-tuning all layers of the shipped `vgg16` took 34 epochs of 100 to 180 s ([model
+card](model-card.md)).
 
-## What these figures are worth
+## What these results are worth
 
-In this set the source gives the class away: all COVID pictures are adults' from one collection,
-all others children's from one hospital. Three controls, with equalised pictures, seed 0 and 95 %
-intervals over patients:
+In this dataset the source reveals the class: all COVID images are of adults and come from one
+collection; all others are of children and come from one hospital. Three controls, with equalised
+images, seed 0 and 95 % intervals over patients:
 
 {controls}
-With the lungs blacked out there is nothing to diagnose, and what accuracy is left comes from the
-border alone. Where a column is empty the set has no such class, or one class only.
+With the lungs blacked out there is nothing to diagnose: the remaining accuracy comes from the
+border alone. An empty cell means that the set lacks that class or has only one class.
 
-## Children and adults, views and sources apart
+## By age, view and source
 
-The same recipe trained on every set (`paper`, `extended`, `more`), on `extended/test`:
+The same recipe trained on every set (`paper`, `extended`, `more`) and tested on `extended/test`:
 
 {apart}
 """

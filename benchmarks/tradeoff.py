@@ -86,23 +86,23 @@ _TEXT = """\
 
 Written by `{command}`.
 
-The first line is the teacher. `vgg16 / 8` is the teacher pruned by `xrayedge prune` to an eighth of
-its multiply-accumulates; from `vgg16 / {half_side}` on with `--half-side`, which alone leaves a
-quarter of them, and all the weights. See `xrayedge/training/pruning.py`. MobileNetV2 and
-DenseNet121 learn from the same teacher's activation maps of the same varied views, at most {views}
-of each training picture, and are quantised as well.
+The first row is the teacher. `vgg16 / 8` is the teacher pruned by `xrayedge prune` to an eighth
+of its multiply-accumulates. From `vgg16 / {half_side}` on, `--half-side` is used as well, which
+alone leaves a quarter of them and all the weights. MobileNetV2 and DenseNet121 learn from the
+same teacher's activation maps of the same augmented views, at most {views} of each training
+image, and are quantised too.
 {peers}
 
-Training costs each network about as much: `vgg16 / 2` is meant to see each training picture
-{passes:g} times, at least once, and a network with fewer operations as many times more (column
-`passes`).
+Every network gets about the same training compute: `vgg16 / 2` sees each training image
+{passes:g} times, at least once, and a network with fewer operations proportionally more often
+(column `passes`).
 {also}
 
-All figures are of the int8 files, with 95 % intervals over patients; `lost` is the teacher's figure
-less the network's, by a paired bootstrap. Times are medians of {rounds} rounds in which all files
-took turns in one process, one thread each; ratios hold from machine to machine better than
-milliseconds do. The machine: {machine}. Networks without accuracy were
-not trained, only timed. What each set of pictures can prove is in [the model card](model-card.md).
+All metrics are of the int8 files, with 95 % intervals over patients. `lost` is the teacher's
+metric minus the network's, by a paired bootstrap. Times are medians of {rounds} rounds in which
+all files alternated in one process, with one thread each. Ratios carry over to other machines
+better than milliseconds do. The machine: {machine}. Networks without accuracy were timed but not
+trained. [The model card](model-card.md) says what each dataset can prove.
 
 ![latency against balanced accuracy](tradeoff.png)
 
@@ -118,11 +118,11 @@ _ACCURACY = """
 {table}"""
 
 _ALSO = """\
-{names} learnt apart from that rule."""
+{names} was trained outside this rule."""
 
 _RANDOM = """\
-{names} began with random weights, where the pruned networks begin with what the teacher knows: so
-few views do not do for that, and their accuracy here is not what they can reach."""
+{names} started from random weights, while the pruned networks started from the teacher's.
+That many views are too few for random weights: these networks can reach more than they do here."""
 
 
 @dataclass(frozen=True)
