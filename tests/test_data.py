@@ -403,3 +403,21 @@ def test_the_sites_load_beside_the_first_data(data_root):
     read = [sample for sample in dataset.samples if sample.opacity_boxes is not None]
     assert {sample.label for sample in read} == {"covid", "healthy", "indeterminate", "pneumonia"}
     assert all(sample.opacity_boxes == () for sample in read if sample.label == "healthy")
+
+
+def test_a_site_can_be_left_out(tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    lines = ["file,label,split,patient_id,source"]
+    for number in range(8):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((20, 20), number, np.uint8))
+        label, source = ("ill", "well")[number % 2], ("here", "there")[number // 4]
+        split = "val" if number % 4 > 1 else "train"
+        lines.append(f"{number}.png,{label},{split},{number},{source}")
+    manifest.write_text("\n".join(lines))
+    dataset = load_dataset(manifest)
+    rest = dataset.without([("source", "there")])
+    assert {sample.source for sample in rest.samples} == {"here"}
+    assert len(rest.samples) == 4
+    assert dataset.without([]) == dataset
+    with pytest.raises(DatasetError, match="no image has source=nowhere"):
+        dataset.without([("source", "nowhere")])

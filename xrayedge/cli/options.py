@@ -35,6 +35,14 @@ where_option = click.option(
 )
 
 
+leave_out_option = click.option(
+    "--leave-out",
+    metavar="COLUMN=VALUE",
+    multiple=True,
+    callback=_columns,
+    help="Train without the rows with this value, to evaluate on them; may be repeated.",
+)
+
 model_option = click.option(
     "--model",
     default=DEFAULT_MODEL,

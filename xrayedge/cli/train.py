@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .evaluate import parts_table
-from .options import training_precision_option, where_option
+from .options import leave_out_option, training_precision_option, where_option
 from .printing import messages, quiet_tensorflow, wide_results
 
 if TYPE_CHECKING:
     from ..training.run import Epoch
 
 
-def _data_name(data: tuple[Path, ...], where: list[tuple[str, str]]) -> dict[str, Any]:
+def _data_name(
+    data: tuple[Path, ...], where: list[tuple[str, str]], leave_out: list[tuple[str, str]]
+) -> dict[str, Any]:
     return {
         "name": ", ".join(path.name for path in data),
         "where": [f"{column}={value}" for column, value in where],
+        "leave_out": [f"{column}={value}" for column, value in leave_out],
     }
 
 
@@ -59,6 +62,7 @@ def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
     is_flag=True,
     help="Train once without each of the data's sources and evaluate on it; a run for each.",
 )
+@leave_out_option
 @where_option
 def train(
     data: tuple[Path, ...],
@@ -72,6 +76,7 @@ def train(
     seed: int | None,
     precision: str | None,
     leave_one_source_out: bool,
+    leave_out: list[tuple[str, str]],
     where: list[tuple[str, str]],
 ) -> None:
     """Train a model on DATA, folders per class or manifest CSVs. Goes on where it stopped."""
@@ -96,14 +101,14 @@ def train(
             with_val=recipe.keep == "best",
             turned_of=recipe.turned_label,
             non_classes=bool(recipe.not_healthy),
-        )
+        ).without(leave_out)
         if parent is not None:
             recipe, dataset = RunRecord.read(parent).continued(recipe, dataset)
         recipe = recipe.adjusted(size=size, epochs=epochs, learning_rate=rate)
         for split, counts in dataset.summary().items():
             listed = ", ".join(f"{count} {label}" for label, count in counts.items())
             messages.print(f"{split}: {listed}")
-        data_name = _data_name(data, where)
+        data_name = _data_name(data, where, leave_out)
         if leave_one_source_out:
             from ..training.generalisation import leave_one_source_out as folds
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from ..errors import DatasetError
 
 SPLITS = ("train", "val", "test")
 #: Labels that are no classes: they say that a chest is not healthy, but not what it has.
@@ -101,6 +103,25 @@ class Dataset:
     def split(self, name: str) -> tuple[Sample, ...]:
         """The samples of one split, in the data's own order."""
         return tuple(sample for sample in self.samples if sample.split == name)
+
+    def without(self, left_out: Sequence[tuple[str, str]]) -> Dataset:
+        """The dataset without the images that have one of these ``(column, value)`` pairs.
+
+        Raises
+        ------
+        DatasetError
+            No image has such a pair.
+        """
+        for column, value in left_out:
+            if not any(sample.columns.get(column) == value for sample in self.samples):
+                raise DatasetError(f"no image has {column}={value}; nothing to leave out")
+        pairs = list(left_out)
+        kept = tuple(
+            sample
+            for sample in self.samples
+            if not any(sample.columns.get(column) == value for column, value in pairs)
+        )
+        return replace(self, samples=kept)
 
     def digest(self) -> str:
         """sha256 over every sample's bytes, label, split, group and boxes: names this very set."""

@@ -149,15 +149,15 @@ class RunRecord:
     def _load(self, data: Path | Sequence[Path], *, non_classes: bool) -> Dataset:
         # A bundle's record tells of other people's data.
         known = self.data if self.bundle is None else {}
-        where = [pair.split("=", 1) for pair in known.get("where", ())]
-        return load_dataset(
+        dataset = load_dataset(
             data,
-            [(column, value) for column, value in where],
+            _pairs(known.get("where", ())),
             seed=known.get("seed", self.recipe.seed),
             with_val=known.get("with_val", self.bundle is not None or self.recipe.keep == "best"),
             turned_of=self.recipe.turned_label,
             non_classes=non_classes,
         )
+        return dataset.without(_pairs(known.get("leave_out", ())))
 
     def continued(self, recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
         """What trains on from this run's model: the recipe for its network, the data's classes.
@@ -209,6 +209,12 @@ class RunRecord:
             raise RunError(f"{folder}: no {RECORD}; not a training run") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged, or written by another version") from error
+
+
+def _pairs(written: Sequence[str]) -> list[tuple[str, str]]:
+    """Columns and values of ``COLUMN=VALUE``."""
+    split = (pair.partition("=") for pair in written)
+    return [(column, value) for column, _, value in split]
 
 
 def _names(data: Path | Sequence[Path]) -> str:
