@@ -414,7 +414,7 @@ def test_a_site_can_be_left_out(tmp_path):
         split = "val" if number % 4 > 1 else "train"
         lines.append(f"{number}.png,{label},{split},{number},{source}")
     manifest.write_text("\n".join(lines))
-    dataset = load_dataset(manifest)
+    dataset = data.load_dataset(manifest)
     rest = dataset.without([("source", "there")])
     assert {sample.source for sample in rest.samples} == {"here"}
     assert len(rest.samples) == 4
