@@ -361,6 +361,44 @@ def test_a_folder_is_filtered_by_split_and_label(tmp_path):
         data.load_dataset(tmp_path / "flat", [("set", "a")], complete=False)
 
 
+def trained_on(path):
+    """What a run records of a data set that training has completed with splits."""
+    recipe = {"seed": 3, "keep": "best"}
+    return data.TrainingData.from_record(
+        {"digest": data.load_dataset(path, seed=3).digest()}, recipe
+    )
+
+
+def test_a_folder_that_trained_a_model_has_the_splits_of_its_training(tmp_path):
+    for label in ("covid", "healthy"):
+        for number in range(12):
+            picture(tmp_path / label / f"{number}.png")
+    known = trained_on(tmp_path)
+    completed = data.load_dataset(tmp_path, seed=3)
+    samples, seen = data.load_to_evaluate(tmp_path, [("split", "test")], known)
+    assert {one.path for one in samples} == {one.path for one in completed.split("test")}
+    assert seen == 0
+    samples, seen = data.load_to_evaluate(tmp_path, [], known)
+    assert len(samples) == 24
+    assert seen == 24 - len(completed.split("test"))
+    picture(tmp_path / "covid" / "new.png")  # now other data: nothing is known of it
+    assert known.recognise(tmp_path) is None
+    assert data.load_to_evaluate(tmp_path, [], known)[1] == 0
+    with pytest.raises(DatasetError, match="has no split to filter"):
+        data.load_to_evaluate(tmp_path, [("split", "test")], known)
+
+
+def test_a_part_of_the_rows_that_trained_a_model_is_recognised(tmp_path):
+    rows = site_rows("north") + site_rows("south")
+    path = manifest(tmp_path, rows)
+    known = trained_on(path)
+    samples, seen = data.load_to_evaluate(path, [("source", "south")], known)
+    assert (len(samples), seen) == (12, 8)
+    samples, seen = data.load_to_evaluate(path, [("source", "south"), ("split", "test")], known)
+    assert (len(samples), seen) == (4, 0)
+    assert data.TrainingData.from_record({}, {}) is None
+
+
 TABLE = "file,label\né.png,covid\nb.png,healthy\n"
 
 

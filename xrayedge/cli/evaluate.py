@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,30 +14,44 @@ from ..bundle import Precision
 from ..engines import EngineName
 from ..files import write_atomically
 from .options import engine_option, precision_option, where_option
-from .printing import messages, quiet_tensorflow, results, wide_results
+from .printing import messages, printable, quiet_tensorflow, results, wide_results
 
 if TYPE_CHECKING:
-    from ..evaluation import Evaluation, GateEvaluation
+    from ..data import Sample
+    from ..evaluation import Evaluation, GateEvaluation, Judged, Metric, ScoringModel
+
+_SOME_UNREADABLE = 1
+#: So many images that can't be read are named; the others are counted.
+_MOST_NAMED = 10
+#: Of the parts of a column: what tells most in few columns.
+_OF_PARTS = ("accuracy", "recall/", "auc/", "ill_not_called")
 
 
 @click.command()
 @click.argument("model")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="REPORT",
-    help="Write figures, JSON and an HTML page into this folder.",
+    help="Write charts, JSON and an HTML page into this folder.",
 )
-@click.option("--by", multiple=True, metavar="COLUMN", help="Also each value of a column apart.")
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Also evaluate the images of each value of this column separately, such as source.",
+)
 @click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check, by kind.")
 @click.option("--operating-point", help="Weigh a bundle's scores as this operating point does.")
 @precision_option
 @engine_option
 @where_option
+@click.pass_context
 def evaluate(
+    ctx: click.Context,
     model: str,
-    data: Path,
+    data: tuple[Path, ...],
     out: Path | None,
     by: tuple[str, ...],
     frontal: bool,
@@ -45,55 +60,90 @@ def evaluate(
     engine: EngineName | None,
     where: list[tuple[str, str]],
 ) -> None:
-    """Evaluate MODEL, a bundle or a training run, on the labelled pictures of DATA."""
+    """Evaluate MODEL, a bundle or a training run, on labelled images.
+
+    DATA are folders with a folder per class, or manifest CSVs.
+
+    Exit status: 0 all images were scored, 1 some could not be read, 2 wrong usage.
+    """
     quiet_tensorflow()
-    import numpy as np
-    from rich.progress import track
-
     from .. import evaluation
-    from ..data import load_dataset
-    from ..training.run import RECORD
+    from ..data import load_to_evaluate
 
-    if (Path(model) / RECORD).is_file():
-        if operating_point is not None:
-            raise click.UsageError("--operating-point is for bundles; a run has none")
-        from ..training.scoring import scoring_model
-
-        scoring = scoring_model(Path(model))
-    else:
-        scoring = evaluation.ScoringModel.from_bundle(
-            model, precision, engine, frontal=frontal, operating_point=operating_point
+    scoring = _open(model, precision, engine, frontal, operating_point)
+    samples, seen = load_to_evaluate(
+        data,
+        where,
+        scoring.trained_on,
+        turned_of=scoring.gate[0] if scoring.gate else None,
+        classes=None if scoring.gate else scoring.classes,
+        non_classes=not scoring.gate,
+    )
+    if seen:
+        messages.print(
+            f"warning: the model has learnt from {seen} of these {len(samples)} images; "
+            "`--where split=test` leaves those that it has not seen"
         )
-    turned_of = scoring.gate[0] if scoring.gate else None
-    samples = load_dataset(data, where, complete=False, turned_of=turned_of).samples
-    if not scoring.gate:
-        evaluation.check_labels(samples, scoring.classes)
-    judgements = [
-        scoring.judge(scoring.inputs(sample))
-        for sample in track(samples, "scoring", console=messages, transient=True)
-    ]
-    scores = np.stack([scores for scores, _ in judgements])
+    judged = evaluation.judge(scoring, samples, _progress)
+    _report_unreadable(judged)
     if scoring.gate:
-        gate = evaluation.evaluate_gate(samples, scoring.classes, scores, scoring.gate)
+        gate = evaluation.evaluate_gate(
+            judged.samples, scoring.classes, judged.scores, scoring.gate
+        )
         if out is not None:
             content = json.dumps(gate.to_dict(), indent=2) + "\n"
             write_atomically(out / "report.json", content.encode())
         _print_evaluation(gate, scoring.classes, passed=gate.passed)
-        return
-    result = evaluation.evaluate(samples, scoring.classes, scores)
-    parts = {
-        column: evaluation.evaluate_by(column, samples, scoring.classes, scores) for column in by
-    }
-    if out is not None:
-        from ..evaluation.report import Judged, write_report
+    else:
+        result = judged.evaluate()
+        parts = {column: judged.evaluate_by(column) for column in by}
+        if out is not None:
+            from ..evaluation.report import write_report
 
-        maps = np.stack([found for _, found in judgements])
-        judged = Judged(samples, scoring.classes, scoring.preprocessing, scores, maps)
-        filters = "".join(f", {column}={value}" for column, value in where)
-        write_report(out, f"{Path(model).name} on {data.name}{filters}", judged, result, parts)
-    _print_evaluation(result, scoring.classes)
-    for column, evaluations in parts.items():
-        wide_results.print(parts_table(column, evaluations))
+            names = ", ".join(path.name for path in data)
+            filters = "".join(f", {column}={value}" for column, value in where)
+            write_report(out, f"{Path(model).name} on {names}{filters}", judged, result, parts)
+        _print_evaluation(result, scoring.classes)
+        if result.operating_points:
+            wide_results.print(_points_table(result.operating_points))
+        for column, evaluations in parts.items():
+            wide_results.print(parts_table(column, evaluations))
+    ctx.exit(_SOME_UNREADABLE if judged.unreadable else 0)
+
+
+def _open(
+    model: str,
+    precision: Precision,
+    engine: EngineName | None,
+    frontal: bool,
+    operating_point: str | None,
+) -> ScoringModel:
+    from ..evaluation import ScoringModel
+    from ..training.run import RECORD
+
+    if not (Path(model) / RECORD).is_file():
+        return ScoringModel.from_bundle(
+            model, precision, engine, frontal=frontal, operating_point=operating_point
+        )
+    if operating_point is not None:
+        raise click.UsageError("--operating-point is for bundles; a run has none")
+    from ..training.scoring import scoring_model
+
+    return scoring_model(Path(model))
+
+
+def _progress(samples: Sequence[Sample]) -> Iterable[Sample]:
+    from rich.progress import track
+
+    return track(samples, "scoring", console=messages, transient=True)
+
+
+def _report_unreadable(judged: Judged) -> None:
+    for _, error in judged.unreadable[:_MOST_NAMED]:
+        messages.print(printable(error))
+    if judged.unreadable:
+        total = len(judged.unreadable) + len(judged.samples)
+        messages.print(f"{len(judged.unreadable)} of {total} images can't be read; left out")
 
 
 def _print_evaluation(
@@ -102,9 +152,15 @@ def _print_evaluation(
     passed: dict[str, int] | None = None,
 ) -> None:
     metrics = Table("metric", "value", "95 % interval")
-    for name, metric in result.metrics.items():
+    for name, metric in (result.metrics | getattr(result, "localisation", {})).items():
         metrics.add_row(name, f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}")
-    results.print(f"{result.images} images of {result.patients} patients")
+    if result.patients is None:
+        results.print(
+            f"{result.images} images; whose they are is not known, so intervals take each image "
+            "for a patient"
+        )
+    else:
+        results.print(f"{result.images} images of {result.patients} patients")
     results.print(metrics)
     confusion = Table("true \\ predicted", *classes, *(["passed"] if passed else []))
     for true, row in result.confusion.items():
@@ -113,9 +169,18 @@ def _print_evaluation(
     wide_results.print(confusion)
 
 
+def _points_table(points: dict[str, dict[str, Metric]]) -> Table:
+    names = dict.fromkeys(name for metrics in points.values() for name in metrics)
+    table = Table("operating point", *names)
+    for point, metrics in points.items():
+        table.add_row(point, *(str(metrics.get(name, "")) for name in names))
+    return table
+
+
 def parts_table(column: str, evaluations: dict[str, Evaluation]) -> Table:
+    """The metrics of each part of the images, a row a part."""
     found = dict.fromkeys(name for part in evaluations.values() for name in part.metrics)
-    shown = [name for name in found if name.startswith(("accuracy", "recall/", "auc/"))]
+    shown = [name for name in found if name.startswith(_OF_PARTS)]
     table = Table(column, "images", *shown)
     for value, part in evaluations.items():
         cells = [str(part.metrics.get(name, "")) for name in shown]

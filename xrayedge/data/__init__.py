@@ -13,6 +13,7 @@ from .samples import (
     Dataset,
     Sample,
 )
+from .training_data import TrainingData, load_to_evaluate
 
 __all__ = [
     "ARTIFICIAL_LABEL",
@@ -24,7 +25,9 @@ __all__ = [
     "Box",
     "Dataset",
     "Sample",
+    "TrainingData",
     "load_dataset",
+    "load_to_evaluate",
     "model_inputs",
     "read_sample",
 ]

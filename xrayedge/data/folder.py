@@ -55,11 +55,13 @@ def read_folder(root: Path, classes: Collection[str] | None = None) -> list[Samp
 
 
 def _class_folder(folder: Path, classes: Collection[str] | None) -> list[Sample]:
+    files = sorted(_images(folder))
     if classes is not None and folder.name not in classes and folder.name not in NON_CLASSES:
+        if not files:
+            return []
         raise DatasetError(
             f"{folder}: is named after no class; there are {', '.join(sorted(classes))}"
         )
-    files = sorted(_images(folder))
     if not files:
         raise DatasetError(f"{folder}: the class folder holds no image; fill or remove it")
     return [Sample(path, folder.name, "", str(path), patient_known=False) for path in files]

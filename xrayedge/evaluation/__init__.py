@@ -13,6 +13,8 @@ from .classes import (
     rows_by,
 )
 from .gate import GateEvaluation, evaluate_gate
+from .judging import Judged, judge
+from .localisation import Places, localise
 from .metrics import (
     CalibrationBin,
     accuracy,
@@ -27,8 +29,10 @@ __all__ = [
     "CalibrationBin",
     "Evaluation",
     "GateEvaluation",
+    "Judged",
     "Judgement",
     "Metric",
+    "Places",
     "ScoringModel",
     "accuracy",
     "at_operating_point",
@@ -42,6 +46,8 @@ __all__ = [
     "evaluate_by",
     "evaluate_gate",
     "intervals",
+    "judge",
+    "localise",
     "macro_auc",
     "mean",
     "patient_numbers",

@@ -134,9 +134,9 @@ def at_operating_point(
 
     Returns
     -------
-    ``recall/CLASS`` of each class; ``healthy_called_healthy`` and ``ill_not_called_healthy``, those
-    labelled with one of `NON_CLASSES` among the ill; and ``certain``, the share of images about
-    which the point does not abstain.
+    ``recall/CLASS`` of each other class; ``healthy_called_healthy`` and
+    ``ill_not_called_healthy``, those labelled with one of `NON_CLASSES` among the ill; and
+    ``certain``, the share of images about which the point does not abstain.
     """
     weighted = scores * np.array([point.weights[name] for name in classes])
     shares = weighted / weighted.sum(axis=1, keepdims=True)
@@ -147,6 +147,7 @@ def at_operating_point(
         found = {
             f"recall/{classes[index]}": _share_of(labels == index, predicted == index, weights)
             for index in np.unique(labels[labels >= 0])
+            if classes[index] != HEALTHY
         }
         healthy = _healthy_metrics(samples, classes, shares, weights)
         found |= {name: value for name, value in healthy.items() if "called_healthy" in name}

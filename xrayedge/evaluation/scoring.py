@@ -1,4 +1,4 @@
-"""A model of either side of the line, ready to score labelled pictures."""
+"""A model of either side of the line, ready to score labelled images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import ModelBundle, Precision
+from ..bundle import ModelBundle, OpacitySettings, OperatingPoint, Precision
 from ..classifier import Classifier
-from ..data import Sample, read_sample
+from ..data import Sample, TrainingData, read_sample
 from ..engines import EngineName, preferred_engine
 from ..preprocessing import Preprocessing
 
-#: Probabilities and activation map of one picture.
+#: Probabilities and activation map of one image.
 Judgement = tuple[NDArray[np.float64], NDArray[np.float32]]
 
 
@@ -32,15 +32,24 @@ class ScoringModel:
         What makes its input.
     judge
         From an input ``uint8 [1, size, size, 1]`` to probabilities ``float64 [classes]`` and the
-        activation map ``float32 [h, w, classes]``.
+        activation map ``float32 [h, w, channels]``.
     gate
         A frontal check's label that may pass, and the least score that does.
+    points
+        Operating points to judge labels at; none where the scores are weighted by one already.
+    opacity
+        How the map's last channel is read; ``None``: all are of classes.
+    trained_on
+        What the model learnt from, if that is known.
     """
 
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     judge: Callable[[NDArray[np.uint8]], Judgement]
     gate: tuple[str, float] | None = None
+    points: tuple[OperatingPoint, ...] = ()
+    opacity: OpacitySettings | None = None
+    trained_on: TrainingData | None = None
 
     @classmethod
     def from_bundle(
@@ -74,8 +83,16 @@ class ScoringModel:
             weighted = np.asarray(list(scores.values())) * weights
             return weighted / weighted.sum(), found
 
-        gate = (bundle.frontal.label, bundle.frontal.threshold) if frontal else None
-        return cls(network.classes, network.preprocessing, judge, gate)
+        made_of = bundle.provenance.get("frontal" if frontal else "classifier") or {}
+        return cls(
+            network.classes,
+            network.preprocessing,
+            judge,
+            (bundle.frontal.label, bundle.frontal.threshold) if frontal else None,
+            () if operating_point is not None else network.operating_points,
+            network.opacity,
+            TrainingData.from_record(made_of.get("data") or {}, made_of.get("recipe") or {}),
+        )
 
     def inputs(self, sample: Sample) -> NDArray[np.uint8]:
         """The sample as the model reads it, ``uint8 [1, size, size, 1]``."""

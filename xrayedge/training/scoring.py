@@ -8,10 +8,15 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle import OpacitySettings
+from ..data import TrainingData
 from ..evaluation import Judgement, ScoringModel
 from ..scores import probabilities, softmax
 from .network import activation_map_model
 from .run import MODEL, RunRecord
+
+#: A run's opacities are calibrated when it is converted.
+_UNCALIBRATED = OpacitySettings(threshold=0.5, temperature=1.0, bias=0.0)
 
 
 def scoring_model(folder: Path) -> ScoringModel:
@@ -25,7 +30,14 @@ def scoring_model(folder: Path) -> ScoringModel:
 
     label, threshold = record.recipe.turned_label, record.threshold
     gate = (label, threshold) if label is not None and threshold is not None else None
-    return ScoringModel(record.classes, record.recipe.preprocessing, judge, gate)
+    return ScoringModel(
+        record.classes,
+        record.recipe.preprocessing,
+        judge,
+        gate,
+        opacity=_UNCALIBRATED if record.recipe.opacity > 0.0 else None,
+        trained_on=TrainingData.from_record(record.data, record.recipe.to_dict()),
+    )
 
 
 def predict(

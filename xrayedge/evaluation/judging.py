@@ -1,0 +1,176 @@
+"""Labelled images and what a model says of them: scored once, then measured in any way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import opacities
+from ..bundle import OpacitySettings, OperatingPoint
+from ..data import Sample, read_sample
+from ..errors import DatasetError, PictureError
+from ..heatmap import evidence
+from ..preprocessing import Preprocessing
+from .bootstrap import Metric
+from .classes import Evaluation, evaluate, rows_by
+from .localisation import Places, evidence_inside, evidence_inside_lungs, localise
+from .scoring import ScoringModel
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Images and what a model says of them.
+
+    Parameters
+    ----------
+    samples
+        The images that could be read.
+    classes
+        Names, in the order of the scores.
+    preprocessing
+        What made the model's inputs.
+    scores
+        Probabilities, ``float64 [N, classes]``.
+    maps
+        Activation maps, ``float32 [N, h, w, channels]``: the classes', then the opacities'.
+    sizes
+        Height and width of each image, ``int [N, 2]``.
+    points
+        Operating points to judge labels at.
+    opacity
+        How the maps' last channel is read; ``None``: all are of classes.
+    unreadable
+        Images that could not be read, each with what was wrong.
+    """
+
+    samples: Sequence[Sample]
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    scores: NDArray[np.float64]
+    maps: NDArray[np.float32]
+    sizes: NDArray[np.int_]
+    points: tuple[OperatingPoint, ...] = ()
+    opacity: OpacitySettings | None = None
+    unreadable: tuple[tuple[Sample, str], ...] = ()
+
+    @property
+    def labels(self) -> NDArray[np.int_]:
+        """Indices of the true classes, ``int [N]``; -1 for a label that is no class."""
+        names = {name: index for index, name in enumerate(self.classes)}
+        return np.array([names.get(sample.label, -1) for sample in self.samples])
+
+    def evaluate(self) -> Evaluation:
+        """Every metric of the images together."""
+        found = evaluate(self.samples, self.classes, self.scores, self.points)
+        return replace(found, localisation=self._localise(), unreadable=len(self.unreadable))
+
+    def evaluate_by(self, column: str) -> dict[str, Evaluation]:
+        """The same for each value of a manifest's column; `DatasetError` where there is none."""
+        rows = rows_by(column, self.samples)
+        return {value: self.only(chosen).evaluate() for value, chosen in rows.items()}
+
+    def only(self, rows: Sequence[int]) -> Judged:
+        """Some of the images; those that could not be read are not among them."""
+        return replace(
+            self,
+            samples=[self.samples[row] for row in rows],
+            scores=self.scores[rows],
+            maps=self.maps[rows],
+            sizes=self.sizes[rows],
+            unreadable=(),
+        )
+
+    def evidence(self, row: int, channel: int) -> NDArray[np.float32]:
+        """Evidence for a class in one image; see `heatmap.evidence`."""
+        return evidence(self.maps[row, :, :, : len(self.classes)], channel)
+
+    def places(self, row: int) -> Places:
+        """The opacities of one image; the model must have the channel."""
+        assert self.opacity is not None
+        height, width = (int(side) for side in self.sizes[row])
+        logits = self.maps[row, :, :, -1]
+        found = opacities.find(logits, self.opacity, self.preprocessing, height, width)
+        scores = opacities.scores(logits, self.opacity)
+        down, across = np.unravel_index(int(scores.argmax()), scores.shape)
+        left, top, right, bottom = self.preprocessing.frame(height, width)
+        peak = (
+            (left + (across + 0.5) / scores.shape[1] * (right - left)) / width,
+            (top + (down + 0.5) / scores.shape[0] * (bottom - top)) / height,
+            float(scores.max()),
+        )
+        return Places(tuple((_fractions(one.box, height, width), one.score) for one in found), peak)
+
+    def _localise(self) -> dict[str, Metric]:
+        found: dict[str, Metric] = {}
+        if self.opacity is not None:
+            read = [row for row, one in enumerate(self.samples) if one.opacity_boxes is not None]
+            found |= localise(
+                [self.samples[row] for row in read], [self.places(row) for row in read]
+            )
+        boxed = [row for row, one in enumerate(self.samples) if one.lung_box is not None]
+        if boxed:
+            shares = []
+            for row in boxed:
+                box = self.samples[row].lung_box
+                assert box is not None
+                height, width = (int(side) for side in self.sizes[row])
+                explained = self.evidence(row, int(self.scores[row].argmax()))
+                shares.append(evidence_inside(explained, box, self.preprocessing, height, width))
+            found |= evidence_inside_lungs([self.samples[row] for row in boxed], shares)
+        return found
+
+
+def judge(
+    model: ScoringModel,
+    samples: Sequence[Sample],
+    progress: Callable[[Sequence[Sample]], Iterable[Sample]] = iter,
+) -> Judged:
+    """Score images; one that can't be read is set aside, and the rest goes on.
+
+    Parameters
+    ----------
+    model, samples
+        Who scores what.
+    progress
+        Wraps the samples, to show how far it is.
+
+    Raises
+    ------
+    DatasetError
+        No image can be read.
+    """
+    read, scores, maps, sizes = [], [], [], []
+    unreadable = []
+    for sample in progress(samples):
+        try:
+            pixels = read_sample(sample)
+        except PictureError as error:
+            unreadable.append((sample, str(error)))
+            continue
+        found, activation_map = model.judge(model.preprocessing.apply(pixels)[np.newaxis])
+        read.append(sample)
+        scores.append(found)
+        maps.append(activation_map)
+        sizes.append(pixels.shape)
+    if not read:
+        raise DatasetError(f"none of {len(samples)} images can be read; first: {unreadable[0][1]}")
+    return Judged(
+        read,
+        model.classes,
+        model.preprocessing,
+        np.stack(scores),
+        np.stack(maps),
+        np.array(sizes),
+        model.points,
+        model.opacity,
+        tuple(unreadable),
+    )
+
+
+def _fractions(
+    box: tuple[float, float, float, float], height: int, width: int
+) -> tuple[float, float, float, float]:
+    return box[0] / width, box[1] / height, box[2] / width, box[3] / height

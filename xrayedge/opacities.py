@@ -1,0 +1,122 @@
+"""Where the image shows an opacity: boxes from the map's last channel, by one rule.
+
+The channel holds the logit that a place lies in an opacity, learnt from radiologists' boxes. Its
+calibrated scores are enlarged bilinearly, ninefold. Each connected region at or above
+the bundle's threshold is one opacity, with the box that just holds the region and its largest
+score. The strongest comes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .manifest import OpacitySettings
+from .preprocessing import Preprocessing
+
+#: Left, top, right, bottom: edges, so that the whole of an image is (0, 0, width, height).
+Box: TypeAlias = tuple[float, float, float, float]
+
+#: Odd, so that the enlarged map holds each place's own score, at its centre.
+_FINER = 9
+#: A box is no more exact than a tenth of a pixel.
+_DECIMALS = 1
+#: Places that touch at a corner lie in one region.
+_CONNECTIVITY = 8
+
+
+@dataclass(frozen=True)
+class Opacity:
+    """One opacity.
+
+    Parameters
+    ----------
+    box
+        Left, top, right and bottom edge, in pixels of the image.
+    score
+        0 to 1, the largest calibrated score in it.
+    """
+
+    box: Box
+    score: float
+
+
+def scores(logits: NDArray[np.floating], settings: OpacitySettings) -> NDArray[np.float64]:
+    """Calibrated scores, 0 to 1, of the channel's logits; any shape (Platt 1999)."""
+    shifted = (np.asarray(logits, np.float64) + settings.bias) / settings.temperature
+    return np.asarray(0.5 * (1.0 + np.tanh(shifted / 2.0)))  # a sigmoid that can't overflow
+
+
+def find(
+    logits: NDArray[np.floating],
+    settings: OpacitySettings,
+    preprocessing: Preprocessing,
+    height: int,
+    width: int,
+) -> tuple[Opacity, ...]:
+    """The opacities of one image, strongest first.
+
+    Parameters
+    ----------
+    logits
+        The map's channel ``opacity``, ``float [h, w]``.
+    settings
+        Threshold and calibration.
+    preprocessing
+        What made the network's input out of the image.
+    height, width
+        Of the image, in pixels.
+
+    Returns
+    -------
+    Boxes in pixels of the image; what lies in the bars that ``pad`` adds is left out.
+    """
+    places = scores(logits, settings).astype(np.float32)
+    rows, columns = (_FINER * side for side in places.shape)
+    # Bilinear: cubic interpolation overshoots, and would find opacities where there are none.
+    places = np.asarray(cv2.resize(places, (columns, rows), interpolation=cv2.INTER_LINEAR))
+    above = (places >= settings.threshold).astype(np.uint8)
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=_CONNECTIVITY)
+    left, top, right, bottom = preprocessing.frame(height, width)
+    across, down = (right - left) / columns, (bottom - top) / rows
+    found = []
+    for region in range(1, count):  # 0 is the rest
+        x, y, wide, high = (int(stats[region, column]) for column in range(4))
+        box = (
+            _inside(left + x * across, width),
+            _inside(top + y * down, height),
+            _inside(left + (x + wide) * across, width),
+            _inside(top + (y + high) * down, height),
+        )
+        if box[0] < box[2] and box[1] < box[3]:
+            found.append(Opacity(box, float(places[regions == region].max())))
+    return tuple(sorted(found, key=lambda one: -one.score))
+
+
+def turned_back(opacity: Opacity, quarter_turns: int, height: int, width: int) -> Opacity:
+    """An opacity as it lay before the image was turned.
+
+    Parameters
+    ----------
+    opacity
+        In an image that was turned.
+    quarter_turns
+        Counter-clockwise turns of 90 degrees that made it.
+    height, width
+        Of the turned image, in pixels.
+    """
+    box = opacity.box
+    for _ in range(quarter_turns % 4):
+        left, top, right, bottom = box
+        # Counter-clockwise, (x, y) came from (height - y, x).
+        box = (height - bottom, left, height - top, right)
+        height, width = width, height
+    return Opacity(box, opacity.score)
+
+
+def _inside(edge: float, side: int) -> float:
+    return round(min(max(edge, 0.0), float(side)), _DECIMALS)
