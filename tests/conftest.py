@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,23 @@ def dicom_bytes(dataset: object) -> bytes:
     stream = io.BytesIO()
     dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
+
+
+def tiff(pixels: np.ndarray, *, photometric: int = 1, compression: int = 1, then: int = 0) -> bytes:
+    """A TIFF of one strip, ``uint8|uint16 [H, W]``; ``then`` is where its next page should be."""
+    content = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    height, width = pixels.shape
+    fields = {
+        256: width,
+        257: height,
+        258: 8 * pixels.itemsize,
+        259: compression,
+        262: photometric,
+        273: 8,
+        277: 1,
+        278: height,
+        279: len(content),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
+    directory = struct.pack("<H", len(fields)) + entries + struct.pack("<I", then)
+    return b"II*\x00" + struct.pack("<I", 8 + len(content)) + content + directory

@@ -1,8 +1,10 @@
 """DICOM's transforms, each on a file written here with one pixel worked out by hand."""
 
+import contextlib
 import io
 import logging
 import traceback
+import warnings
 from pathlib import Path
 
 import cv2
@@ -136,6 +138,35 @@ def test_padding_is_black_and_not_part_of_the_range(photometric):
     assert read(dicom_bytes(padded)).pixels.tolist() == [expected]
 
 
+def test_signed_padding_may_be_written_as_unsigned():
+    padded = dicom_dataset(np.array([[-2000, -100, 20, 100]], np.int16))
+    padded.add_new("PixelPaddingValue", "US", 65_536 - 2000)
+    assert read(dicom_bytes(padded)).pixels.tolist() == [[0, 0, 153, 255]]
+
+
+@pytest.mark.parametrize("slope", ["nan", "inf", "1e400"])
+def test_a_rescale_slope_that_is_no_number_is_refused(slope):
+    """Not shown black, as a window of nothing is."""
+    content = dicom_bytes(dicom_dataset(PICTURE, **WINDOW | {"RescaleSlope": "12345678"}))
+    assert content.count(b"12345678") == 1
+    with pytest.raises(UnreadableError):
+        read(content.replace(b"12345678", slope.ljust(8).encode()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"BitsStored": 12, "HighBit": 15},
+        {"BitsStored": 16, "HighBit": 11},
+        {"BitsStored": 17, "HighBit": 16},
+        {"BitsStored": 0, "HighBit": 0},
+    ],
+)
+def test_bits_that_contradict_each_other_are_refused(change):
+    with pytest.raises(UnreadableError, match="contradict"):
+        one(1, **change)
+
+
 def test_padding_may_be_a_range():
     stored = np.array([[5, 7, 10, 50, 100]], np.uint16)
     padded = dicom_dataset(stored)
@@ -209,6 +240,21 @@ def test_what_the_file_says_of_itself_is_reported():
     assert (tags.modality, tags.body_part, tags.view_position) == ("DX", "CHEST", "PA")
 
 
+def test_the_host_program_stays_as_it_was():
+    """Its warnings, its loggers and OpenCV's log."""
+
+    def state():
+        loggers = {name: getattr(one, "filters", None) for name, one in loggers_there.items()}
+        return list(warnings.filters), loggers, cv2.utils.logging.getLogLevel()
+
+    loggers_there = dict(logging.root.manager.loggerDict)
+    before = state()
+    for name in ("JPEG-LL.dcm", "MR_small_RLE.dcm", "MR_small.dcm", "rtplan.dcm"):
+        with contextlib.suppress(PictureError):
+            read(dicom_file(name))
+    assert state() == before
+
+
 def test_only_codes_are_reported():
     said = dicom_dataset(PICTURE)
     said.add_new("Modality", "LO", "Jane Doe, 5.11.1970")
@@ -243,6 +289,70 @@ def every_dicom_file():
         for path in root.rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     )
+
+
+def reference(dataset):
+    """What pydicom's own functions make of a data set: ``float [H, W]`` grey, 0 to 255."""
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_windowing
+
+    pixels = dataset.pixel_array
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        colours = apply_color_lut(pixels, dataset)
+        return colours[..., :3] @ LUMA * (255.0 / np.iinfo(colours.dtype).max)
+    if pixels.ndim == 3:
+        return pixels @ LUMA * (255.0 / (255 if pixels.dtype == np.uint8 else pixels.max()))
+    padding = pixels == dataset.get("PixelPaddingValue", 1 << 20)
+    values = apply_modality_lut(pixels, dataset).astype(float)
+    if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        window = pydicom.Dataset()  # of a display: 8 bits
+        window.PhotometricInterpretation = "MONOCHROME2"
+        window.BitsStored, window.PixelRepresentation = 8, 0
+        for keyword in ("WindowCenter", "WindowWidth", "VOILUTFunction"):
+            if keyword in dataset:
+                setattr(window, keyword, dataset.get(keyword))
+        grey = apply_windowing(values, window)
+    else:
+        present = values[~padding]
+        grey = (values - present.min()) * (255.0 / max(np.ptp(present), 1e-9))
+    inverse = dataset.PhotometricInterpretation == "MONOCHROME1"
+    if inverse or dataset.get("PresentationLUTShape") == "INVERSE":
+        grey = 255.0 - grey
+    return np.where(padding, 0.0, grey)
+
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+#: pydicom 3.0 wraps entries of a VOI LUT, and swaps bytes of a big endian palette of 8 bits.
+NO_REFERENCE = {"vlut_04.dcm", "OBXXXX1A_expb.dcm"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_grey_values_are_those_of_pydicom(caplog):
+    """On every file that both read, to rounding; of lossy and colour files to their decoders'."""
+    caplog.set_level(logging.CRITICAL)
+    compared = 0
+    for path in every_dicom_file():
+        try:
+            found = read(path).pixels
+            dataset = pydicom.dcmread(path, force=True)
+            expected = reference(dataset)
+        except (PictureError, AttributeError, RuntimeError):  # pydicom's own two
+            continue
+        if path.name in NO_REFERENCE:
+            continue
+        difference = np.abs(found - expected)
+        lossy = dataset.SamplesPerPixel == 3 or dataset.file_meta.TransferSyntaxUID in LOSSY
+        assert difference.max() <= (9.0 if lossy else 0.66), path.name
+        assert difference.mean() <= 0.5, path.name
+        compared += 1
+    assert compared >= 123
+
+
+LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
+
+
+def test_a_big_endian_palette_is_that_of_the_little_endian_file():
+    big, little = (dicom_file(f"OBXXXX1A{kind}.dcm") for kind in ("_expb", ""))
+    assert np.array_equal(read(big).pixels, read(little).pixels)
 
 
 def test_every_file_of_pydicom_is_read_or_refused():

@@ -67,6 +67,19 @@ def test_a_correction_undoes_what_it_names():
     assert np.array_equal(found.apply(255 - np.rot90(pixels, -1)), pixels)
 
 
+@pytest.mark.parametrize("cut", [0, 29])
+def test_a_correction_has_the_score_of_the_corrected_image(screener, chest, cut):
+    """To the bit, where the bars that make it square are of odd width too."""
+    check, _ = screener._networks
+    upright = np.ascontiguousarray(read(chest).pixels[:, cut:])
+    for turns in (1, 2, 3):
+        found = check.correction(np.ascontiguousarray(np.rot90(upright, turns)))
+        assert found is not None
+        correction, score = found
+        assert correction == Correction(4 - turns, invert=False)
+        assert score == check.score(upright)
+
+
 @pytest.mark.parametrize(
     ("said", "passed", "expected"),
     [

@@ -4,7 +4,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from conftest import dicom_file
+from conftest import dicom_file, tiff
 
 from xrayedge import Limits, TooLargeError, UnreadableError, read
 
@@ -38,16 +38,61 @@ def test_bytes_and_arrays_read_like_files(tmp_path):
     path = tmp_path / "ramp.png"
     cv2.imwrite(str(path), RAMP)
     assert np.array_equal(read(path.read_bytes()).pixels, RAMP)
+    assert np.array_equal(read(bytearray(path.read_bytes())).pixels, RAMP)
+    assert np.array_equal(read(memoryview(path.read_bytes())).pixels, RAMP)
     assert np.array_equal(read(RAMP).pixels, RAMP)
     assert np.array_equal(read(np.dstack([RAMP] * 3)).pixels, RAMP)
     assert np.array_equal(read(RAMP[:, :, np.newaxis]).pixels, RAMP)
     assert np.array_equal(read(RAMP / 199.0).pixels, np.rint(RAMP * (255 / 199)).astype(np.uint8))
 
 
-def test_colour_files_become_grey(tmp_path):
+def test_a_path_may_be_any_path_like(tmp_path):
+    path = tmp_path / "ramp.png"
+    cv2.imwrite(str(path), RAMP)
+
+    class Entry:
+        def __fspath__(self):
+            return str(path)
+
+    class Encoded:
+        def __fspath__(self):
+            return bytes(path)
+
+    for entry in (Entry(), Encoded()):
+        image = read(entry)
+        assert np.array_equal(image.pixels, RAMP)
+        assert image.source == str(path)
+
+
+def test_bytes_over_the_limit_are_not_copied():
+    large = memoryview(np.zeros((1000, 1000), np.uint16))
+    with pytest.raises(TooLargeError, match="2000000 bytes"):
+        read(large, Limits(max_bytes=100))
+
+
+def test_colour_becomes_the_same_grey_from_a_file_and_from_an_array(tmp_path):
     path = tmp_path / "colour.png"
     cv2.imwrite(str(path), np.full((20, 20, 3), (0, 0, 255), np.uint8))
     assert (read(path).pixels == 76).all()  # 0.299 of red's 255, ITU-R BT.601
+    colours = np.random.default_rng(0).integers(0, 256, (60, 50, 3), np.uint8)
+    cv2.imwrite(str(path), colours[:, :, ::-1])
+    found = read(colours).pixels
+    assert np.abs(found.astype(int) - read(path).pixels).max() <= 1
+    alpha = np.dstack([colours, colours[:, :, 0]])
+    assert np.array_equal(read(alpha).pixels, found)
+    whole_range = colours.copy()
+    whole_range[0, :2] = [[0, 0, 0], [255, 255, 255]]
+    expected = read(whole_range).pixels
+    for deeper in (np.uint16, np.int32, np.float32, np.float64):
+        assert np.abs(read(whole_range.astype(deeper)).pixels.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_that_stores_white_as_zero_is_not_inverted(bits):
+    pixels = RAMP if bits == 8 else RAMP.astype(np.uint16) * 257
+    darker, brighter = (read(tiff(pixels, photometric=white)).pixels for white in (1, 0))
+    assert np.array_equal(darker, read(pixels).pixels)
+    assert np.array_equal(brighter, 255 - darker)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,22 @@ def test_the_runtime_applies_what_trained_the_model(chest, monkeypatch):
     )
 
 
+def test_a_side_that_shrinks_is_averaged_where_the_other_grows():
+    """A fine grating becomes its mean; bilinear samples of it would be stripes."""
+    grating = np.tile(np.array([0, 200], np.uint8), (50, 400))
+    found = Preprocessing(size=100, fit="stretch", equalisation="none").apply(grating)
+    assert found.min() == found.max() == 100
+    assert np.array_equal(
+        found, Preprocessing(100, "stretch", "none").apply(grating.T.copy()).transpose(1, 0, 2)
+    )
+
+
+def test_what_is_given_is_never_what_comes_out():
+    pixels = gradient(64, 64)
+    Preprocessing(64, equalisation="none").apply(pixels)[:] = 0
+    assert np.array_equal(pixels, gradient(64, 64))
+
+
 def test_large_pictures_shrink_like_small_ones():
     """Halving first gives area averages, to within the rounding of each step."""
     rng = np.random.default_rng(0)

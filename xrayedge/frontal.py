@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .bundle import FrontalGate, ModelBundle
 from .classifier import Classifier
 from .engines import EngineName
+from .preprocessing import halved_for
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,9 @@ class FrontalCheck:
 
     def correction(self, pixels: NDArray[np.uint8]) -> tuple[Correction, float] | None:
         """What makes a refused ``uint8 [H, W]`` pass, and its score then; `None`: nothing does."""
-        # Turning commutes with making a square, so the small input is turned and not the picture.
-        upright = {
-            invert: self.classifier.preprocess(255 - pixels if invert else pixels)
-            for invert in (False, True)
-        }
-        scores = {}
-        for correction in _CORRECTIONS:
-            turned = np.rot90(upright[correction.invert], correction.quarter_turns, axes=(1, 2))
-            found, _ = self.classifier.classify(np.ascontiguousarray(turned))
-            scores[correction] = found[self.gate.label]
+        # The image is turned and not its input: a pad of odd width has its odd row at the end.
+        small = halved_for(pixels, [self.classifier.network.preprocessing])
+        scores = {one: self.score(one.apply(small)) for one in _CORRECTIONS}
         best = max(scores, key=lambda correction: scores[correction])
         return (best, scores[best]) if self.passes(scores[best]) else None
 

@@ -175,16 +175,19 @@ def _central_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Area averaging where the picture shrinks (no aliasing), bilinear where it grows.
+    """Area averaging along a side that shrinks (no aliasing), bilinear along one that grows.
 
     Large pictures are halved first, which OpenCV does many times faster than any other ratio.
     """
     while _is_large(size, *pixels.shape):
         pixels = _halved(pixels)
     height, width = pixels.shape
-    shrinks = size[0] <= width and size[1] <= height
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), dtype=np.uint8)
+    # One side after the other where they differ: OpenCV has one interpolation for both.
+    smaller = min(width, size[0]), min(height, size[1])
+    resized = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
+    if smaller != size:
+        resized = cv2.resize(resized, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.uint8)
 
 
 def _is_large(size: tuple[int, int], height: int, width: int) -> bool:

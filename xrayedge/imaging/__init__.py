@@ -1,7 +1,8 @@
-"""Read a picture from a file, from bytes or from an array into plain grey pixels."""
+"""Read an image from a file, from bytes or from an array into plain grey pixels."""
 
-from .picture import Picture
-from .reading import PICTURE_SUFFIXES, Limits, Source, read
+from .image import Picture
+from .limits import Limits
+from .reading import PICTURE_SUFFIXES, Source, read, source_name
 from .tags import AcquisitionTags, contradictions
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "Source",
     "contradictions",
     "read",
+    "source_name",
 ]

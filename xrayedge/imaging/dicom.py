@@ -1,53 +1,80 @@
-"""DICOM to grey pixels, in the order that the standard gives (PS3.3 C.11 and C.7.6.3).
+"""DICOM to grey pixels: the header checked, then the pixel data decoded and shown.
 
-Modality LUT, then VOI LUT or window, then presentation. Each step is a function of the stored
-value alone, so they are worked out once on every value that a pixel can hold, and the picture is
-looked up in that table. Needs the extra ``dicom``; this module imports without it, so that the
-error can name the remedy.
+Uncompressed and deflated files are read by the core install; compressed ones need the extra
+``dicom`` (see `decoders`).
 """
 
 from __future__ import annotations
 
-import io
-import logging
 import re
-import threading
-import warnings
+import struct
 import zlib
-from collections.abc import Iterator, MutableSequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PictureError, TooLargeError, UnreadableError
-from .headers import codestream_shape, jpeg_scans
-from .picture import Picture, every_value, look_up, scale, to_grey
+from ..errors import UnreadableError
+from . import decoders
+from .decoders import DECODERS, Frame
+from .display import WINDOW_FUNCTIONS, Display, Table, Window
+from .elements import Element, Elements, Encoding
+from .image import Picture, look_up, scale, to_grey
+from .limits import Limits
 from .tags import AcquisitionTags
 
-if TYPE_CHECKING:
-    from .reading import Limits
-
 _PREAMBLE = 128
+_MARK = b"DICM"
 # A data set stored without preamble begins with group 0002 or 0008, little endian or big.
 _HEADERLESS_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
-#: Reads that a header may take, at least one for each element and sequence item: a radiograph's
-#: takes a few thousand, and each costs memory.
-_MAX_READS = 100_000
-_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
-_RAW_BYTES_PER_PIXEL = 4  # 16 bits of a picture, or 8 of each colour, and some
+_META_END = 0x0002_FFFF
 
-_ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _DEFLATED, _BIG_ENDIAN)
 
-# Group and element.
+# Group and element (PS3.6).
+_TRANSFER_SYNTAX = 0x0002_0010
+_MODALITY, _BODY_PART, _VIEW_POSITION = 0x0008_0060, 0x0018_0015, 0x0018_5101
+_SAMPLES, _PHOTOMETRIC, _PLANAR = 0x0028_0002, 0x0028_0004, 0x0028_0006
+_FRAMES, _ROWS, _COLUMNS = 0x0028_0008, 0x0028_0010, 0x0028_0011
+_BITS_ALLOCATED, _BITS_STORED, _HIGH_BIT = 0x0028_0100, 0x0028_0101, 0x0028_0102
+_REPRESENTATION = 0x0028_0103
+_PADDING, _PADDING_LIMIT = 0x0028_0120, 0x0028_0121
+_CENTRE, _WIDTH, _FUNCTION = 0x0028_1050, 0x0028_1051, 0x0028_1056
+_INTERCEPT, _SLOPE = 0x0028_1052, 0x0028_1053
+_MODALITY_LUTS, _VOI_LUTS = 0x0028_3000, 0x0028_3010
+_LUT_DESCRIPTOR, _LUT_DATA = 0x0028_3002, 0x0028_3006
+_PALETTE_DESCRIPTORS = (0x0028_1101, 0x0028_1102, 0x0028_1103)
+_PALETTES = (0x0028_1201, 0x0028_1202, 0x0028_1203)
+_SEGMENTED_PALETTES = (0x0028_1221, 0x0028_1222, 0x0028_1223)
+_LUT_SHAPE = 0x2050_0020
 _PIXEL_DATA = 0x7FE0_0010
-_META_GROUP = 0x0002
+_WANTED = frozenset(
+    (
+        *(_MODALITY, _BODY_PART, _VIEW_POSITION, _SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES, _ROWS),
+        *(_COLUMNS, _BITS_ALLOCATED, _BITS_STORED, _HIGH_BIT, _REPRESENTATION, _PADDING),
+        *(_PADDING_LIMIT, _CENTRE, _WIDTH, _FUNCTION, _INTERCEPT, _SLOPE, _MODALITY_LUTS),
+        *(_VOI_LUTS, *_PALETTE_DESCRIPTORS, *_PALETTES, *_SEGMENTED_PALETTES, _LUT_SHAPE),
+        _PIXEL_DATA,
+    )
+)
+
+#: Bytes of a text or number that are looked at; the longest that is asked for has 64 (a UID).
+_LONGEST_VALUE = 64
+_UID = re.compile(r"[0-9.]+")
+_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_LUMA_FIRST = ("YBR_FULL", "YBR_FULL_422")
+_COLOUR = ("RGB", "YBR_RCT", "YBR_ICT", *_LUMA_FIRST)
 
 
 def has_mark(start: bytes) -> bool:
     """Whether a file's first bytes have DICOM's mark behind the preamble."""
-    return start[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
+    return start[_PREAMBLE : _PREAMBLE + len(_MARK)] == _MARK
 
 
 def begins_headerless(start: bytes) -> bool:
@@ -55,303 +82,309 @@ def begins_headerless(start: bytes) -> bool:
     return start[:2] in _HEADERLESS_STARTS
 
 
-def decode(stream: BinaryIO, name: str, limits: Limits) -> Picture:
-    """Decode a DICOM file's one picture, bones bright, overlays left out.
+def decode(data: bytes, name: str, limits: Limits) -> Picture:
+    """Decode a DICOM file's one image, bones bright, overlays left out.
 
     Raises
     ------
     UnreadableError
-        Damaged, without pixels, with several frames (reason ``multi-frame``), or the extra
-        ``dicom`` is not installed (reason ``dicom-not-installed``).
+        Damaged, without pixels, with several frames (reason ``multi-frame``), or compressed and
+        the extra ``dicom`` is not installed (reason ``dicom-not-installed``).
     TooLargeError
         The declared size is over the limit.
     """
-    try:
-        import pydicom  # noqa: F401
-    except ImportError as error:
-        raise UnreadableError(
-            f"{name}: reading DICOM needs pydicom; pip install 'xrayedge[dicom]'",
-            reason="dicom-not-installed",
-        ) from error
-    try:
-        with _quiet():
-            dataset = _read(stream, name, limits)
-            return Picture(_to_grey(dataset, name), name, _tags(dataset))
-    except PictureError:
-        raise
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    # pydicom and its decoders raise every kind on damaged files; pylibjpeg-rle panics, which is
-    # no Exception.
-    except BaseException as error:
-        raise UnreadableError(
-            f"{name}: the DICOM file is damaged or its encoding is not supported "
-            f"({type(error).__name__})"
-        ) from None
-
-
-_DECODERS = ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle")
-_thread = threading.local()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the decoders' warnings and log in this thread back: they quote the patient's data."""
-    warnings.filterwarnings("ignore", module=rf"({'|'.join(_DECODERS)})(\.|$)")
-    for name in list(logging.root.manager.loggerDict):
-        if name.split(".")[0] in _DECODERS:
-            logging.getLogger(name).addFilter(_let_pass)  # adds it once
-    _thread.quiet = True
-    try:
-        yield
-    finally:
-        _thread.quiet = False
-
-
-def _let_pass(_record: logging.LogRecord) -> bool:
-    return not getattr(_thread, "quiet", False)
-
-
-class _CountedStream:
-    """A file that refuses to be read in too many pieces."""
-
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._stream = stream
-        self._name = name
-        self._reads = 0
-        self.seek = stream.seek
-        self.tell = stream.tell
-
-    def read(self, size: int = -1) -> bytes:
-        self._reads += 1
-        if self._reads > _MAX_READS:
-            raise UnreadableError(f"{self._name}: the DICOM header has too many elements")
-        return self._stream.read(size)
-
-
-def _read(stream: BinaryIO, name: str, limits: Limits) -> Any:
-    """The header, checked, and then the pixel data."""
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.filereader import read_dataset, read_partial, read_preamble
-    from pydicom.uid import (
-        DeflatedExplicitVRLittleEndian,
-        ExplicitVRBigEndian,
-        ExplicitVRLittleEndian,
-        ImplicitVRLittleEndian,
-    )
-
-    def at_pixels(tag: int, _vr: str | None, _length: int) -> bool:
-        return tag >= _PIXEL_DATA
-
-    counted: Any = _CountedStream(stream, name)
-    read_preamble(counted, force=True)
-    meta = read_dataset(
-        counted, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != _META_GROUP
-    )
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        counted = _CountedStream(_inflate(stream, name, limits), name)
-        dataset = read_dataset(counted, False, True, stop_when=at_pixels)
-        dataset.file_meta = FileMetaDataset(meta)
+    header = _read(data, name, limits)
+    frame = _frame(header, limits)
+    pixels = _pixels(header, frame, limits)
+    if frame.photometric in _GREY:
+        display = _display(header, frame)
+        try:
+            grey = display.apply(pixels)
+        except ValueError as error:
+            raise header.unreadable(str(error)) from None
+    elif frame.photometric == "PALETTE COLOR":
+        grey = look_up(pixels, _palette(header, pixels.dtype))
+    elif frame.photometric in _LUMA_FIRST:
+        grey = to_grey(pixels[:, :, 0], name)
     else:
-        counted.seek(0)
-        dataset = read_partial(counted, stop_when=at_pixels, force=True)
-    _check_header(dataset, name, limits)
-    implicit, little = map(bool, dataset.original_encoding)
-    after: list[int] = []
-
-    def beyond_pixels(tag: int, _vr: str | None, length: int) -> bool:
-        if tag == _PIXEL_DATA and length != 0xFFFF_FFFF:
-            _check_raw(length, name, limits)
-        after.append(tag)
-        return len(after) > 1
-
-    dataset.update(read_dataset(counted, implicit, little, stop_when=beyond_pixels))
-    if "PixelData" not in dataset:
-        raise UnreadableError(f"{name}: the DICOM file holds no picture")
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        if implicit:
-            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-        else:
-            plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-            dataset.file_meta.TransferSyntaxUID = plain
-    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        _check_codestream(dataset, name, limits)
-        # Always the same decoders, whatever else is installed; pydicom's own for RLE decodes
-        # without end what says so.
-        dataset.pixel_array_options(decoding_plugin="pylibjpeg")
-    return dataset
+        grey = to_grey(pixels, name)
+    return Picture(grey, name, _tags(header))
 
 
-def _inflate(stream: BinaryIO, name: str, limits: Limits) -> BinaryIO:
+@dataclass(frozen=True)
+class _Header:
+    """The elements that are needed, and their values where those are short and single."""
+
+    elements: Elements
+    found: dict[int, Element]
+    syntax: str
+    order: str
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self.found
+
+    def unreadable(self, what: str, reason: str | None = None) -> UnreadableError:
+        return UnreadableError(f"{self.elements.name}: {what}", reason=reason)
+
+    def raw(self, tag: int) -> bytes:
+        """The bytes of a value, empty where it is missing."""
+        one = self.found.get(tag)
+        return self.elements.data[one.start : one.end] if one else b""
+
+    def cells(self, tag: int, bits: int) -> NDArray[Any]:
+        """A value as an array, not copied: ``uint8 [N]`` of its bytes, in the order stored.
+
+        In big endian words two cells of 8 bits change places (PS3.5, 8.1.2).
+        """
+        one = self.found[tag]
+        raw = np.frombuffer(self.elements.data, np.uint8, one.end - one.start, one.start)
+        if bits > 8 or one.vr != b"OW" or one.encoding.order == "<":
+            return raw
+        return np.frombuffer(raw[: len(raw) // 2 * 2].view("<u2").byteswap().tobytes(), np.uint8)
+
+    def _short(self, tag: int) -> bytes:
+        one = self.found.get(tag)
+        if one is not None and one.end - one.start > _LONGEST_VALUE:
+            raise self.unreadable(f"the header's element {_written(tag)} is too long")
+        return self.raw(tag)
+
+    def integer(self, tag: int, default: int | None = None, *, signed: bool = False) -> int | None:
+        """One binary number of 16 bits."""
+        raw = self._short(tag)
+        if not raw:
+            return default
+        if len(raw) != 2:
+            raise self.unreadable(f"the header's element {_written(tag)} is not one number")
+        (value,) = struct.unpack(self.order + ("h" if signed else "H"), raw)
+        return int(value)
+
+    def text(self, tag: int) -> str:
+        """A code, without the spaces and zeros that fill it up."""
+        return self._short(tag).decode("latin-1").strip(" \0")
+
+    def decimal(self, tag: int, default: float | None = None) -> float | None:
+        """One number written as text."""
+        return self._decimal(tag, self.text(tag), default)
+
+    def first_decimal(self, tag: int) -> float | None:
+        """The first of several."""
+        one = self.found.get(tag)
+        if one is None:
+            return None
+        start = self.elements.data[one.start : min(one.end, one.start + _LONGEST_VALUE)]
+        return self._decimal(tag, start.decode("latin-1").split("\\")[0].strip(" \0"), None)
+
+    def _decimal(self, tag: int, text: str, default: float | None) -> float | None:
+        if not text:
+            return default
+        if not _DECIMAL.fullmatch(text):
+            raise self.unreadable(f"the header's element {_written(tag)} is not one number")
+        return float(text)
+
+
+def _written(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def _read(data: bytes, name: str, limits: Limits) -> _Header:
+    """Find the elements, up to the pixel data."""
+    elements = Elements(data, name)
+    start = _PREAMBLE + len(_MARK) if has_mark(data) else 0
+    meta, position = elements.find(
+        (_TRANSFER_SYNTAX,), start, len(data), Encoding(True, "<"), last=_META_END
+    )
+    syntax = _Header(elements, meta, "", "<").text(_TRANSFER_SYNTAX)
+    if syntax == _DEFLATED:
+        elements = Elements(_inflate(data, position, name, limits), name)
+        position = 0
+    begin = elements.data[position : position + 2]
+    order = ">" if syntax == _BIG_ENDIAN or (not syntax and begin == b"\x00\x08") else "<"
+    encoding = elements.encoding(position, order)
+    found, _ = elements.find(_WANTED, position, len(elements.data), encoding, last=_PIXEL_DATA)
+    header = _Header(elements, found, syntax or _UNCOMPRESSED[0], order)
+    if _PIXEL_DATA not in header or _ROWS not in header or _COLUMNS not in header:
+        raise header.unreadable("the DICOM file holds no picture")
+    if header.syntax not in (*_UNCOMPRESSED, *DECODERS):
+        known = syntax if _UID.fullmatch(syntax) else "unknown"
+        raise header.unreadable(
+            f"transfer syntax {known} is not read; export it as Explicit VR Little Endian"
+        )
+    return header
+
+
+def _inflate(data: bytes, position: int, name: str, limits: Limits) -> bytes:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    most = _RAW_BYTES_PER_PIXEL * limits.max_pixels
-    inflated = inflater.decompress(stream.read(), most + 1)
-    _check_raw(len(inflated), name, limits)
-    return io.BytesIO(inflated)
+    try:
+        inflated = inflater.decompress(memoryview(data)[position:], limits.max_stored + 1)
+    except zlib.error:
+        raise UnreadableError(f"{name}: the DICOM file is damaged") from None
+    limits.check_stored(len(inflated), name)
+    return inflated
 
 
-def _check_raw(size: int, name: str, limits: Limits) -> None:
-    if size > _RAW_BYTES_PER_PIXEL * limits.max_pixels:
-        raise TooLargeError(
-            f"{name}: more than {_RAW_BYTES_PER_PIXEL} bytes for each of {limits.max_pixels} "
-            "pixels; export a smaller picture or raise Limits.max_pixels"
-        )
-
-
-def _check_header(dataset: Any, name: str, limits: Limits) -> None:
-    if "Rows" not in dataset or "Columns" not in dataset:
-        raise UnreadableError(f"{name}: the DICOM file holds no picture")
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    limits.check_pixels(columns, rows, name)
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise UnreadableError(
-            f"{name}: several frames; screen one frame at a time", reason="multi-frame"
-        )
-    allocated = int(dataset.BitsAllocated)
+def _frame(header: _Header, limits: Limits) -> Frame:
+    """What the header says of the pixels, checked."""
+    rows, columns = header.integer(_ROWS, 0) or 0, header.integer(_COLUMNS, 0) or 0
+    limits.check_pixels(columns, rows, header.elements.name)
+    if (header.decimal(_FRAMES, 1.0) or 1.0) > 1:
+        raise header.unreadable("several frames; screen one frame at a time", "multi-frame")
+    allocated = header.integer(_BITS_ALLOCATED) or 0
     if rows < 1 or columns < 1 or allocated not in (1, 8, 16):
-        raise UnreadableError(
-            f"{name}: {columns} x {rows} pixels of {allocated} bits; "
-            "pictures of 8 to 16 bits are read"
+        raise header.unreadable(
+            f"{columns} x {rows} pixels of {allocated} bits; pictures of 8 to 16 bits are read"
         )
-    photometric = dataset.PhotometricInterpretation
-    if dataset.SamplesPerPixel == 1 and photometric not in _ONE_SAMPLE:
-        raise UnreadableError(f"{name}: unknown photometric interpretation; export it again")
-
-
-def _check_codestream(dataset: Any, name: str, limits: Limits) -> None:
-    """Compressed data say their size again, and a decoder believes them and not the header."""
-    from pydicom.encaps import get_frame
-    from pydicom.uid import RLELossless
-
-    if dataset.file_meta.TransferSyntaxUID == RLELossless:  # does not say it again
-        return
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if codestream_shape(frame) != (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel):
-        raise UnreadableError(
-            f"{name}: the compressed picture is damaged or of another size than the header's"
+    stored = header.integer(_BITS_STORED, allocated) or 0
+    high = header.integer(_HIGH_BIT, stored - 1)
+    if not 1 <= stored <= allocated or high != stored - 1:  # PS3.5, 8.1.1
+        raise header.unreadable(
+            f"{stored} bits stored in {allocated} up to bit {high} contradict each other"
         )
-    limits.check_scans(jpeg_scans(frame), dataset.Columns, dataset.Rows, name)
-
-
-def _to_grey(dataset: Any, name: str) -> NDArray[np.uint8]:
-    from pydicom.pixels.processing import apply_color_lut
-
-    pixels = dataset.pixel_array
-    photometric = dataset.get("PhotometricInterpretation")
-    if photometric == "PALETTE COLOR":
-        return to_grey(apply_color_lut(pixels, dataset), name)
-    if pixels.ndim == 3:
-        return to_grey(pixels, name)
-    if pixels.ndim != 2 or pixels.dtype.itemsize > 2:
-        raise UnreadableError(f"{name}: the DICOM file does not hold one grey picture")
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    stored = _stored_values(every_value(pixels.dtype), dataset)
-    padding = _is_padding(stored, dataset)
-    present = np.zeros(stored.shape, bool)
-    present[pixels.view(f"u{pixels.dtype.itemsize}").ravel()] = True
-    table = _display(stored, present & ~padding, dataset)
-    if photometric == "MONOCHROME1" or dataset.get("PresentationLUTShape") == "INVERSE":
-        table = 255 - table  # PS3.3 C.7.6.3.1.2 and C.11.6: low values are shown bright
-    table[padding] = 0
-    return look_up(pixels, table)
-
-
-def _stored_values(cells: NDArray[Any], dataset: Any) -> NDArray[np.int64]:
-    """The value in the stored bits of each cell; old overlays live in the others."""
-    bits = int(dataset.BitsStored)
-    values = cells.astype(np.int64) & ((1 << bits) - 1)
-    if int(dataset.get("PixelRepresentation") or 0) == 1:
-        values = np.where(values >> (bits - 1) == 1, values - (1 << bits), values)
-    return values
-
-
-def _is_padding(stored: NDArray[np.int64], dataset: Any) -> NDArray[np.bool_]:
-    """PS3.3 C.7.5.1.1.2: one value, or all up to a limit on either side."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, bool)
-    limit = dataset.get("PixelPaddingRangeLimit")
-    ends = sorted((int(value), int(value if limit is None else limit)))
-    return np.asarray((stored >= ends[0]) & (stored <= ends[1]))
-
-
-def _display(
-    stored: NDArray[np.int64], present: NDArray[np.bool_], dataset: Any
-) -> NDArray[np.uint8]:
-    """Modality LUT and VOI LUT of stored values, 0 to 255.
-
-    With a VOI LUT or a window the display's range is theirs; without, it is that of the values
-    that are ``present``.
-    """
-    from pydicom.dataset import Dataset
-    from pydicom.pixels.processing import apply_windowing
-
-    if dataset.get("ModalityLUTSequence"):
-        values: NDArray[Any] = _apply_lut(stored, dataset.ModalityLUTSequence[0], dataset)[0]
-    else:
-        slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-        values = stored * (1.0 if slope is None else float(slope)) + float(intercept or 0.0)
-    if dataset.get("VOILUTSequence"):
-        looked_up, bits = _apply_lut(np.rint(values), dataset.VOILUTSequence[0], dataset)
-        return scale(looked_up, 0.0, 2.0**bits - 1.0)
-    window = _window(dataset)
-    if window is not None:
-        # pydicom gives the range of the stored bits: here those of a display.
-        display = Dataset()
-        display.PhotometricInterpretation = "MONOCHROME2"
-        display.BitsStored, display.PixelRepresentation = 8, 0
-        display.WindowCenter, display.WindowWidth, display.VOILUTFunction = window
-        return np.asarray(np.rint(apply_windowing(values, display)), np.uint8)
-    seen = values[present] if present.any() else values[:1]
-    if not np.isfinite(seen).all():
-        raise ValueError("the modality LUT gives infinite values")
-    return scale(values, float(seen.min()), float(seen.max()))
-
-
-def _apply_lut(values: NDArray[Any], item: Any, dataset: Any) -> tuple[NDArray[np.float64], int]:
-    """Look values up in a LUT (PS3.3 C.11.1 and C.11.2): the entries, and their declared bits.
-
-    By hand, since pydicom 3.0 wraps values over 255 where entries have 8 bits, and refuses
-    entries of 10 to 12 bits in a modality LUT, which units write.
-    """
-    entries, first, bits = map(int, item.LUTDescriptor)
-    entries = entries or 1 << 16
-    if first >= 1 << 15 and int(dataset.get("PixelRepresentation") or 0) == 1:
-        first -= 1 << 16  # signed, but read as unsigned
-    data = item.LUTData
-    if isinstance(data, bytes):
-        order = "<" if dataset.original_encoding[1] else ">"
-        one_byte = len(data) in (entries, entries + 1) and entries > 1
-        table = np.frombuffer(data, "u1" if one_byte else f"{order}u2")
-    else:
-        table = np.asarray(data).astype(np.uint16)
-    table = table.ravel()[:entries]
-    if len(table) != entries or not 1 <= bits <= 16:
-        raise ValueError("the LUT is not as long as it says")
-    index = np.clip(values - first, 0, entries - 1).astype(np.int64)
-    return table[index].astype(np.float64), bits
-
-
-def _window(dataset: Any) -> tuple[float, float, str] | None:
-    """Centre, width and function of the first window, if the file has one that can be applied."""
-    centre, width = (
-        value[0] if isinstance(value, MutableSequence) else value
-        for value in (dataset.get("WindowCenter"), dataset.get("WindowWidth"))
+    samples = header.integer(_SAMPLES, 1) or 0
+    photometric = header.text(_PHOTOMETRIC)
+    grey = samples == 1 and photometric in (*_GREY, "PALETTE COLOR")
+    if not grey and not (samples == 3 and photometric in _COLOUR and allocated > 1):
+        raise header.unreadable("unknown photometric interpretation; export it again")
+    return Frame(
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        photometric=photometric,
+        by_plane=header.integer(_PLANAR) == 1,
+        allocated=allocated,
+        stored=stored,
+        signed=header.integer(_REPRESENTATION) == 1,
     )
+
+
+def _pixels(header: _Header, frame: Frame, limits: Limits) -> NDArray[Any]:
+    """The cells as they are stored, ``uint8|uint16``, ``[H, W]`` or ``[H, W, 3]``."""
+    name = header.elements.name
+    element = header.found[_PIXEL_DATA]
+    if header.syntax in DECODERS:
+        if not element.delimited:
+            raise header.unreadable("the compressed picture is not encapsulated")
+        stream = header.elements.fragments(element)
+        pixels = decoders.decode(stream, header.syntax, frame, name, limits)
+        return pixels.view(f"u{pixels.itemsize}") if frame.samples == 1 else pixels
+    if element.delimited:
+        raise header.unreadable("the file is compressed, and its header says that it is not")
+    limits.check_stored(element.end - element.start, name)
+    count = frame.rows * frame.columns
+    raw = header.cells(_PIXEL_DATA, frame.allocated)
+    if frame.allocated == 1:  # PS3.5, 8.1.1: the first pixel in the lowest bit
+        bits = np.unpackbits(_cut(raw, (count + 7) // 8, header), bitorder="little")
+        return bits[:count].reshape(frame.shape)
+    if frame.photometric == "YBR_FULL_422":  # PS3.3 C.7.6.3.1.2: Y, Y, Cb, Cr of two pixels
+        pairs = _cut(raw, 2 * count, header).reshape(frame.rows, -1, 4)
+        luma = pairs[:, :, :2].reshape(frame.rows, -1)
+        return luma[:, :, np.newaxis]
+    size = frame.allocated // 8
+    cells = _cut(raw, count * frame.samples * size, header).view(f"{header.order}u{size}")
+    native = cells.astype(f"=u{size}", copy=False)
+    if frame.samples > 1 and frame.by_plane:
+        planes = native.reshape(frame.samples, frame.rows, frame.columns)
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
+    return native.reshape(frame.shape)
+
+
+def _cut(raw: NDArray[np.uint8], length: int, header: _Header) -> NDArray[np.uint8]:
+    if len(raw) < length:
+        raise header.unreadable("the DICOM file is damaged or cut off")
+    return raw[:length]
+
+
+def _display(header: _Header, frame: Frame) -> Display:
+    tables = {tag: _table(header, tag, frame.signed) for tag in (_MODALITY_LUTS, _VOI_LUTS)}
+    slope, intercept = header.decimal(_SLOPE, 1.0), header.decimal(_INTERCEPT, 0.0)
+    assert slope is not None
+    assert intercept is not None
+    return Display(
+        stored=frame.stored,
+        signed=frame.signed,
+        padding=_padding(header, frame),
+        modality=tables[_MODALITY_LUTS] or (slope, intercept),
+        voi=tables[_VOI_LUTS] or _window(header),
+        # PS3.3 C.7.6.3.1.2 and C.11.6: low values are shown bright.
+        inverted=frame.photometric == "MONOCHROME1" or header.text(_LUT_SHAPE) == "INVERSE",
+    )
+
+
+def _padding(header: _Header, frame: Frame) -> tuple[int, int] | None:
+    """One value, or all up to a limit on either side; some write signed ones as unsigned."""
+    value = header.integer(_PADDING, signed=frame.signed)
+    if value is None:
+        return None
+    limit = header.integer(_PADDING_LIMIT, value, signed=frame.signed)
+    assert limit is not None
+    return min(value, limit), max(value, limit)
+
+
+def _window(header: _Header) -> Window | None:
+    """The first window, if the file has one that can be applied."""
+    centre, width = header.first_decimal(_CENTRE), header.first_decimal(_WIDTH)
     if centre is None or width is None:
         return None
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    function = header.text(_FUNCTION).upper() or "LINEAR"
+    if function not in WINDOW_FUNCTIONS:
+        raise header.unreadable("unknown window function; export it again")
     least = 1.0 if function == "LINEAR" else np.finfo(float).tiny
-    if not np.isfinite(float(centre)) or not least <= float(width) < np.inf:
+    if not np.isfinite(centre) or not least <= width < np.inf:
         return None
-    return float(centre), float(width), function
+    return Window(centre, width, function)
 
 
-def _tags(dataset: Any) -> AcquisitionTags:
-    return AcquisitionTags(
-        *(_code(dataset.get(key)) for key in ("Modality", "BodyPartExamined", "ViewPosition"))
-    )
+def _table(header: _Header, sequence: int, signed: bool) -> Table | None:
+    """The first lookup table of a sequence.
+
+    Entries of any bits, whose lists pydicom 3.0 refuses or wraps: units write 10 and 12.
+    """
+    if sequence not in header:
+        return None
+    found = header.elements.first_item(header.found[sequence], (_LUT_DESCRIPTOR, _LUT_DATA))
+    if not found:
+        return None
+    item = _Header(header.elements, found, header.syntax, header.order)
+    return _lookup_table(item, _LUT_DESCRIPTOR, _LUT_DATA, signed)
 
 
-def _code(value: Any) -> str | None:
-    return value.strip() or None if isinstance(value, str) and _CODE.fullmatch(value) else None
+def _lookup_table(header: _Header, descriptor: int, data: int, signed: bool) -> Table:
+    raw = header.raw(descriptor)
+    if len(raw) != 6:
+        raise header.unreadable("a lookup table is not as long as it says")
+    order = header.found[descriptor].encoding.order
+    entries, first, bits = struct.unpack(order + "HHH", raw)
+    entries = entries or 1 << 16
+    if first >= 1 << 15 and (signed or header.found[descriptor].vr == b"SS"):
+        first -= 1 << 16
+    length = len(header.raw(data))
+    size = 1 if length in (entries, entries + 1) and entries > 1 else 2
+    if length < size * entries or not 1 <= bits <= 16:
+        raise header.unreadable("a lookup table is not as long as it says")
+    content = header.cells(data, 8 * size)[: size * entries]
+    return Table(content.view(f"{order}u{size}"), first, bits)
+
+
+def _palette(header: _Header, cells: np.dtype[Any]) -> NDArray[np.uint8]:
+    """Grey of every value of a cell, by the three tables of a palette (PS3.3 C.7.9)."""
+    if any(tag in header for tag in _SEGMENTED_PALETTES):
+        # Segments that refer to each other expand without end, and no radiograph has them.
+        raise header.unreadable("a palette in segments is not read; export it in grey")
+    colours = [
+        _lookup_table(header, *tags, signed=False)
+        for tags in zip(_PALETTE_DESCRIPTORS, _PALETTES, strict=True)
+    ]
+    every = np.arange(1 << 8 * cells.itemsize)
+    top = 2.0 ** colours[0].bits - 1.0
+    parts = [scale(colour(every), 0.0, top) for colour in colours]
+    (grey,) = to_grey(np.stack(parts, axis=-1)[np.newaxis], header.elements.name)
+    return np.asarray(grey, np.uint8)
+
+
+def _tags(header: _Header) -> AcquisitionTags:
+    return AcquisitionTags(*(_code(header, tag) for tag in (_MODALITY, _BODY_PART, _VIEW_POSITION)))
+
+
+def _code(header: _Header, tag: int) -> str | None:
+    raw = header.raw(tag)
+    text = raw.decode("latin-1").rstrip("\0") if len(raw) <= _LONGEST_VALUE else ""
+    return text.strip() or None if _CODE.fullmatch(text) else None

@@ -1,22 +1,26 @@
-"""The one form in which every picture travels through xrayedge."""
+"""The one form in which every image travels through xrayedge."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnreadableError
 from .tags import AcquisitionTags
 
-_BLOCK = 1 << 22  # pixels looked up at once: indices take eight times the memory of the picture
+#: Share of red, green and blue in grey (ITU-R BT.601), which OpenCV and JPEG's Y have too.
+_LUMA = (0.299, 0.587, 0.114)
+_BLOCK = 1 << 22  # pixels looked up at once: indices take eight times the memory of the image
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A grey picture.
+    """A grey image.
 
     Parameters
     ----------
@@ -37,8 +41,8 @@ def to_grey(values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
     """Bring a decoded array to ``uint8 [H, W]``.
 
     ``uint8`` keeps its values. Every other type is scaled linearly from its own minimum and
-    maximum, as the pictures that the shipped models were trained on were. Three or four channels
-    are averaged over the first three: a radiograph's are equal.
+    maximum, as the images that the shipped models were trained on were. Three or four channels
+    are red, green, blue and what is ignored; their grey is that of a colour file (ITU-R BT.601).
 
     Raises
     ------
@@ -49,9 +53,8 @@ def to_grey(values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
         raise UnreadableError(f"{source}: pixels of type {values.dtype} are not numbers")
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
-    if values.ndim == 3 and values.shape[2] in (3, 4):
-        averaged = values[:, :, :3].mean(axis=2, dtype=np.float32)
-        values = np.rint(averaged).astype(np.uint8) if values.dtype == np.uint8 else averaged
+    if values.ndim == 3 and values.shape[2] in (3, 4) and values.size:
+        values = _luma(values[:, :, :3])
     if values.ndim != 2 or values.size == 0:
         raise UnreadableError(
             f"{source}: expected one grey picture [H, W], got shape {list(values.shape)}"
@@ -59,6 +62,14 @@ def to_grey(values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values, dtype=np.uint8)
     return scale_to_bytes(values, source)
+
+
+def _luma(colours: NDArray[Any]) -> NDArray[Any]:
+    if colours.dtype == np.uint8:
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_RGB2GRAY))
+    weights = np.asarray(_LUMA, np.float64 if colours.dtype.itemsize > 4 else np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused behind
+        return np.asarray(colours.astype(weights.dtype, copy=False) @ weights)
 
 
 def scale_to_bytes(values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
@@ -93,8 +104,22 @@ def look_up(values: NDArray[np.generic], table: NDArray[np.uint8]) -> NDArray[np
     """Replace integers ``[H, W]`` by their entries in a table in the order of `every_value`."""
     native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     patterns = native.view(f"u{values.dtype.itemsize}")
+    if patterns.itemsize == 1 or _opencv_looks_up_16_bits():
+        return np.asarray(cv2.LUT(patterns, table), np.uint8)
     found = np.empty(patterns.shape, np.uint8)
     rows = max(1, _BLOCK // patterns.shape[1])
     for top in range(0, len(patterns), rows):
-        found[top : top + rows] = table[patterns[top : top + rows]]
+        # No index is out of bounds; to clip saves the check.
+        part = slice(top, top + rows)
+        np.take(table, patterns[part], mode="clip", out=found[part])
     return found
+
+
+@cache
+def _opencv_looks_up_16_bits() -> bool:
+    """Whether this OpenCV does: versions before 5.0 take tables of 256 entries only."""
+    try:
+        cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(1 << 16, np.uint8))
+    except cv2.error:
+        return False
+    return True
