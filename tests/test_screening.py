@@ -193,3 +193,9 @@ def test_the_heatmap_shows_the_picture_and_explains_the_label(screener, chest):
     index = list(screening.probabilities).index(screening.label)
     logits = screening.activation_map.mean(axis=(0, 1))
     assert logits.argmax() == index
+
+
+def test_bytes_of_any_kind_are_named_and_not_quoted(screener):
+    for content in (b"not an image", bytearray(b"not an image"), memoryview(b"not an image")):
+        screening = screener.screen(content)
+        assert (screening.source, screening.reason) == ("<bytes>", "unreadable")

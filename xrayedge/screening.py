@@ -19,7 +19,7 @@ from .engines import EngineName, preferred_engine
 from .errors import EngineError, PictureError
 from .frontal import Correction, FrontalCheck
 from .heatmap import overlay
-from .imaging import Limits, Source, contradictions, read
+from .imaging import Limits, Source, contradictions, read, source_name
 from .preprocessing import halved_for
 from .result import Screening
 from .scores import decide
@@ -162,9 +162,9 @@ class Screener:
             Whether to draw the overlay.
         """
         networks = self._loaded()
-        clock = Clock(_name(source), self._timeout)
+        clock = Clock(source_name(source), self._timeout)
         blank = Screening(
-            source=_name(source),
+            source=source_name(source),
             status="failed",
             reason=None,
             detail=None,
@@ -294,9 +294,3 @@ def _as_it_lies(correction: Correction) -> str:
     if correction.invert:
         faults.append("inverted, bones dark")
     return "a frontal chest radiograph that is " + " and ".join(faults)
-
-
-def _name(source: Source) -> str:
-    if isinstance(source, bytes):
-        return "<bytes>"
-    return "<array>" if isinstance(source, np.ndarray) else str(source)
