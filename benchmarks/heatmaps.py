@@ -84,7 +84,8 @@ def main() -> None:
     for sample in track(samples, "screening", console=Console(stderr=True), transient=True):
         (_, own), (scores, other) = (one.judge(one.inputs(sample)) for one in (model, teacher))
         explained = int(scores.argmax())
-        one, two = evidence(own, explained), evidence(other, explained)
+        of_classes = [found[:, :, : len(model.classes)] for found in (own, other)]
+        one, two = (evidence(found, explained) for found in of_classes)
         rows.append((correlation(one, two), same_peak(one, two), *map(share_inside, (one, two))))
         uniform = inside(one).size / one.size
     names = (

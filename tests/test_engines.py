@@ -3,6 +3,7 @@ import pytest
 
 from xrayedge import EngineError, ModelBundle, shipped_bundles
 from xrayedge.engines import ENGINES, available, open_engine
+from xrayedge.engines.external_data import has_external_data
 from xrayedge.engines.onnx import _kept, provider_options
 
 INSTALLED = available()
@@ -153,3 +154,40 @@ def test_shipped_int8_onnx_files_keep_tensorrt_s_rules(name):
                 assert zero.dtype == np.int8
                 quantised += 1
         assert quantised >= 10
+
+
+def test_an_onnx_file_that_keeps_tensors_elsewhere_is_refused(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(model_bytes("onnx"))
+    path = tmp_path / "model.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, size_threshold=16)
+    with pytest.raises(EngineError, match="tensors in other files"):
+        open_engine("onnx", path.read_bytes(), threads=1)
+    assert not has_external_data(model_bytes("onnx"))
+
+
+@pytest.mark.parametrize("where", ["constant", "nested", "sparse"])
+def test_external_tensors_are_found_wherever_a_model_may_hold_them(where):
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL, name="weights")
+    model = onnx.ModelProto()
+    node = model.graph.node.add()
+    if where == "constant":
+        node.attribute.add().t.CopyFrom(tensor)
+    elif where == "nested":
+        node.attribute.add().g.node.add().attribute.add().g.initializer.append(tensor)
+    else:
+        model.functions.add().node.add().attribute.add().sparse_tensor.values.CopyFrom(tensor)
+    assert has_external_data(model.SerializeToString())
+
+
+def test_bytes_that_are_no_onnx_file_are_refused():
+    for content in (b"\xff" * 40, b"\x3a\x7f", b"no model"):
+        with pytest.raises(EngineError, match="can't load"):
+            open_engine("onnx", content, threads=1)
+
+
+def test_litert_without_its_private_call_still_runs(monkeypatch):
+    engine = open_engine("litert", model_bytes("litert"), threads=1)
+    monkeypatch.delattr(type(engine._interpreter), "_get_ops_details")
+    assert engine.provider == "unknown"

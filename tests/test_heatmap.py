@@ -1,7 +1,10 @@
+import cv2
 import numpy as np
+import pytest
 
 from xrayedge import Preprocessing
 from xrayedge.heatmap import evidence, overlay
+from xrayedge.opacities import Opacity
 
 PROBABILITIES = {"covid": 0.7, "healthy": 0.2, "pneumonia": 0.1}
 
@@ -41,3 +44,46 @@ def test_a_class_without_evidence_leaves_the_picture_plain():
     picture = np.full((300, 200), 60, np.uint8)
     drawn = overlay(picture, -hot_corner(), Preprocessing(), PROBABILITIES, "covid")
     assert (drawn[44 : 44 + 768, :512] == 60).all()
+
+
+@pytest.mark.parametrize("shape", [(2048, 2175), (771, 900), (900, 40), (3000, 769), (100, 90)])
+def test_the_picture_under_the_colours_is_the_mean_of_areas(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    drawn = overlay(pixels, -hot_corner(), Preprocessing(), PROBABILITIES, "covid")
+    scale = 768 / max(shape)
+    size = (max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale)))
+    expected = cv2.resize(
+        pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    assert np.abs(drawn[44:, : size[0], 0].astype(int) - expected).max() <= 1
+
+
+def test_colours_are_those_of_the_formula():
+    picture = np.tile(np.linspace(0, 255, 768).astype(np.uint8), (768, 1))
+    drawn = overlay(picture, hot_corner(), Preprocessing(), PROBABILITIES, "covid")
+    strength = np.clip(Preprocessing().restore(evidence(hot_corner(), 0), 768, 768) / 9.0, 0, 1)
+    colours = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    share = 0.55 * strength[:, :, np.newaxis]
+    expected = picture[:, :, np.newaxis] * (1 - share) + colours * share
+    assert np.abs(drawn[44:, :768] - expected).max() <= 2
+
+
+def test_opacities_are_outlined_where_they_are():
+    picture = np.full((1536, 768), 60, np.uint8)
+    opacity = Opacity((200.0, 400.0, 500.0, 900.0), 0.87)
+    with_it = overlay(picture, -hot_corner(), Preprocessing(), PROBABILITIES, "covid", [opacity])
+    without = overlay(picture, -hot_corner(), Preprocessing(), PROBABILITIES, "covid")
+    rows, columns = np.nonzero((with_it != without).any(axis=2))
+    assert abs(rows.max() - (44 + 449)) <= 2
+    assert (abs(columns.min() - 100) <= 2, abs(columns.max() - 249) <= 2) == (True, True)
+    assert (with_it[300:400, 110:240] == without[300:400, 110:240]).all()
+
+
+def test_the_channel_of_opacities_is_no_class():
+    picture = np.full((300, 200), 60, np.uint8)
+    with_channel = np.concatenate([hot_corner(), np.full((7, 7, 1), 50, np.float32)], axis=2)
+    drawn = [
+        overlay(picture, found, Preprocessing(), PROBABILITIES, "covid")
+        for found in (hot_corner(), with_channel)
+    ]
+    assert np.array_equal(*drawn)

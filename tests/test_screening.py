@@ -13,7 +13,7 @@ from xrayedge.screening import MIN_SIDE
 CONTRACT = [
     "source", "status", "reason", "label", "certain", "probabilities", "frontal_score", "model",
     "version", "precision", "engine", "operating_point", "timings_ms", "tags", "warnings",
-    "corrections",
+    "corrections", "opacities",
 ]  # fmt: skip
 
 

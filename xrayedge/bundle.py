@@ -147,6 +147,13 @@ class ModelBundle:
         yield from self.classifier.variants
         yield from self.frontal.network.variants
 
+    def formats(self, precision: Precision) -> frozenset[ModelFormat]:
+        """The formats with all that screens: the classifier in a precision, and the frontal check.
+
+        The check's is always its int8 file.
+        """
+        return self.classifier.formats(precision) & self.frontal.network.formats("int8")
+
     def read(self, variant: Variant) -> bytes:
         """The bytes of a model file, checked.
 

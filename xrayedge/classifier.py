@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import ModelBundle, Network, Precision
 from .engines import ENGINES, Engine, EngineName, open_engine
-from .errors import EngineError
+from .errors import BundleError, EngineError
 from .scores import probabilities
 
 
@@ -46,7 +47,7 @@ class Classifier:
         EngineError
             The engine is missing, or the bundle has no such file for it.
         BundleError
-            The file is missing or altered.
+            The file is missing or altered, or is not the network that the manifest describes.
         """
         variant = network.variant(ENGINES[engine].model_format, precision)
         if variant is None:
@@ -55,14 +56,47 @@ class Classifier:
                 f"{bundle.name} has no {precision} file for the engine {engine}; it has {there}"
             )
         content = bundle.read(variant)
-        return cls(network, open_engine(engine, content, threads=threads, providers=providers))
+        opened = cls(network, open_engine(engine, content, threads=threads, providers=providers))
+        opened._check(bundle.folder / variant.file)
+        return opened
 
     def preprocess(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """``uint8 [H, W]`` to the engine's input, ``uint8 [1, size, size, 1]``."""
         return self.network.preprocessing.apply(pixels)[np.newaxis]
 
     def classify(self, inputs: NDArray[np.uint8]) -> tuple[dict[str, float], NDArray[np.float32]]:
-        """Probability of each class, and the activation map ``float32 [h, w, classes]``."""
+        """Probability of each class, and the activation map ``float32 [h, w, channels]``.
+
+        The map's first channels are the classes'; where ``network.opacity`` is there, the last is
+        that of opacities.
+
+        Raises
+        ------
+        EngineError
+            The engine can't run, or gives what are no numbers.
+        """
         activation_map = self.engine.run(inputs)[0]
-        scores = probabilities(activation_map, self.network.temperature)
+        of_classes = activation_map[:, :, : len(self.network.classes)]
+        scores = probabilities(of_classes, self.network.temperature)
+        if not np.isfinite(scores).all():
+            raise EngineError("the model gives values that are no numbers; see `xrayedge doctor`")
         return dict(zip(self.network.classes, map(float, scores), strict=True)), activation_map
+
+    def _check(self, path: Path) -> None:
+        """Run once on black: what no manifest can promise is seen here, and not on an image."""
+        size = self.network.preprocessing.size
+        try:
+            maps = self.engine.run(np.zeros((1, size, size, 1), np.uint8))
+        except EngineError as error:
+            raise BundleError(
+                f"{path}: takes no input of {size} x {size} pixels, which the manifest says "
+                f"({error})"
+            ) from error
+        channels = self.network.channels
+        if maps.ndim != 4 or maps.shape[0] != 1 or maps.shape[3] != channels or maps.size == 0:
+            raise BundleError(
+                f"{path}: gives an output of shape {list(maps.shape)}; by the manifest it must be "
+                f"[1, h, w, {channels}]"
+            )
+        if not np.isfinite(maps).all():
+            raise BundleError(f"{path}: gives values that are no numbers")

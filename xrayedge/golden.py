@@ -94,7 +94,8 @@ def check(network: Network, engine: Engine, golden: Sequence[GoldenVector]) -> G
 
 
 def _scores(network: Network, engine: Engine, inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
-    return probabilities(engine.run(inputs[np.newaxis])[0], network.temperature)
+    maps = engine.run(inputs[np.newaxis])[0]
+    return probabilities(maps[:, :, : len(network.classes)], network.temperature)
 
 
 def _digest(inputs: NDArray[np.uint8]) -> str:

@@ -1,21 +1,32 @@
-"""Where the model saw its reasons: the class activation map laid over the picture."""
+"""Where the model saw its reasons: the class activation map laid over the image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .opacities import Opacity
 from .preprocessing import Preprocessing
 
 _LONG_SIDE = 768
-_OPACITY = 0.55
+#: Rows drawn at once, and a weight of one in the 16-bit sums of rows.
+_BAND, _ONE = 32, 256
+#: How much of the strongest place's colour is the map's.
+_COVER = 0.55
 _BAR_WIDTH, _BAR_TEXT_WIDTH, _MARGIN, _HEADER = 18, 92, 12, 44
 _COLOURS = cv2.COLORMAP_INFERNO
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (255, 255, 255)
+_OUTLINE = (255, 255, 0)  # cyan, which is no colour of the map
+_RESEARCH = "research software, not a medical device"
+#: Of the levels 0 to 255 of the evidence: the colour that is added, and what is left of the grey.
+_LEVELS = np.arange(256, dtype=np.uint8)[:, np.newaxis]
+_SHARES = _COVER * np.arange(256)[:, np.newaxis, np.newaxis] / 255.0
+_ADDED = np.rint(cv2.applyColorMap(_LEVELS, _COLOURS) * _SHARES).astype(np.uint8)
+_LEFT = np.rint(255.0 * (1.0 - _SHARES)).astype(np.uint8)
 
 
 def evidence(activation_map: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
@@ -24,7 +35,7 @@ def evidence(activation_map: NDArray[np.float32], channel: int) -> NDArray[np.fl
     Parameters
     ----------
     activation_map
-        ``float32 [h, w, classes]``.
+        ``float32 [h, w, classes]``, without the channel of opacities.
     channel
         Index of the class.
 
@@ -43,46 +54,104 @@ def overlay(
     preprocessing: Preprocessing,
     probabilities: Mapping[str, float],
     label: str,
+    opacities: Sequence[Opacity] = (),
 ) -> NDArray[np.uint8]:
-    """Draw the evidence for ``label`` over the picture, with its score and a colour bar.
+    """Draw the evidence for ``label`` over the image, with its score and a colour bar.
 
     Parameters
     ----------
     pixels
-        The picture, ``uint8 [H, W]``.
+        The image, ``uint8 [H, W]``.
     activation_map
-        Of the same picture, ``float32 [h, w, classes]``.
+        Of the same image, ``float32 [h, w, channels]``; the classes' channels come first.
     preprocessing
-        What made the model's input out of the picture.
+        What made the model's input out of the image.
     probabilities
         Of each class, in the order of the map's channels.
     label
         The class to explain.
+    opacities
+        Outlined, each with its score; in pixels of this image.
 
     Returns
     -------
-    ``uint8 [H', W', 3]``, blue, green, red as OpenCV writes it; the longer side of the picture
+    ``uint8 [H', W', 3]``, blue, green, red as OpenCV writes it; the longer side of the image
     in it has 768 pixels.
     """
     scale = _LONG_SIDE / max(pixels.shape)
     height, width = (max(1, round(side * scale)) for side in pixels.shape)
-    shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    grey = cv2.resize(pixels, (width, height), interpolation=shrinks)
-    found = evidence(activation_map, list(probabilities).index(label))
+    of_classes = activation_map[:, :, : len(probabilities)]
+    found = evidence(of_classes, list(probabilities).index(label))
     strongest = max(float(found.max()), 0.0)
-    strength = np.clip(preprocessing.restore(found, height, width) / (strongest or 1.0), 0.0, 1.0)
-    colours = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), _COLOURS)
-    opacity = (_OPACITY * strength)[:, :, np.newaxis]
-    blended = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) * (1.0 - opacity) + colours * opacity
+    strength = preprocessing.restore(found / (strongest or 1.0), height, width)
     canvas = np.zeros(
         (height + _HEADER, width + _MARGIN + _BAR_WIDTH + _BAR_TEXT_WIDTH, 3), np.uint8
     )
-    canvas[_HEADER:, :width] = np.rint(blended)
+    drawn = canvas[_HEADER:, :width]
+    for rows, grey in _resized(pixels, height, width):
+        drawn[rows] = _blend(grey, strength[rows])
+    for opacity in opacities:
+        _outline(drawn, opacity, scale)
     _draw_bar(canvas, height, width + _MARGIN, strongest)
-    cv2.putText(
-        canvas, f"{label} {probabilities[label]:.2f}", (8, 30), _FONT, 0.8, _WHITE, 1, cv2.LINE_AA
-    )
+    title = f"{label} {probabilities[label]:.2f}"
+    cv2.putText(canvas, title, (8, 21), _FONT, 0.7, _WHITE, 1, cv2.LINE_AA)
+    cv2.putText(canvas, _RESEARCH, (8, 38), _FONT, 0.36, _WHITE, 1, cv2.LINE_AA)
     return canvas
+
+
+def _resized(
+    pixels: NDArray[np.uint8], height: int, width: int
+) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """Bands of the resized image, ``uint8 [_BAND, width]``, and which rows they are.
+
+    Where the image shrinks, each pixel is the mean of the area that it stands for, to one grey
+    level what OpenCV's ``INTER_AREA`` gives, in half the time: whole rows are added first, in 16
+    bits with weights of 8, and only then is each row shrunk. A band stays in the cache.
+    """
+    if height > len(pixels) or width > pixels.shape[1]:
+        enlarged = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+        yield slice(0, height), np.asarray(enlarged, np.uint8)
+        return
+    edges = np.linspace(0.0, len(pixels), height + 1)
+    taps = (
+        np.floor(edges[:-1]).astype(np.intp)
+        + np.arange(int(np.ceil(len(pixels) / height)) + 1)[:, np.newaxis]
+    )
+    covered = np.minimum(edges[1:], taps + 1) - np.maximum(edges[:-1], taps)
+    weights = np.rint(np.maximum(covered, 0.0) * (_ONE * height / len(pixels)))
+    # They are rounded, and must add up to one: the largest can take the difference.
+    weights[weights.argmax(axis=0), np.arange(height)] += _ONE - weights.sum(axis=0)
+    taps = np.minimum(taps, len(pixels) - 1)
+    for top in range(0, height, _BAND):
+        rows = slice(top, min(top + _BAND, height))
+        factors = weights[:, rows, np.newaxis].astype(np.uint16)
+        band = np.multiply(pixels[taps[0, rows]], factors[0], dtype=np.uint16)
+        for places, factor in zip(taps[1:, rows], factors[1:], strict=True):
+            band += np.multiply(pixels[places], factor, dtype=np.uint16)
+        shrunk = cv2.resize(band, (width, len(band)), interpolation=cv2.INTER_AREA)
+        yield rows, np.asarray(cv2.convertScaleAbs(shrunk, alpha=1.0 / _ONE), np.uint8)
+
+
+def _blend(grey: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """``uint8 [H, W, 3]``: ``uint8 [H, W]`` under the colours of ``float32 [H, W]``, up to 1.
+
+    In bytes and by tables, which is several times faster than in floats and, for the rounding of
+    the level and of both parts of the sum, at most two grey levels off.
+    """
+    _, positive = cv2.threshold(strength, 0.0, 0.0, cv2.THRESH_TOZERO)
+    level = cv2.convertScaleAbs(positive, alpha=255.0)
+    under = cv2.multiply(grey, cv2.LUT(level, _LEFT), scale=1.0 / 255.0)
+    colours = cv2.LUT(cv2.cvtColor(level, cv2.COLOR_GRAY2BGR), _ADDED)
+    return np.asarray(cv2.add(cv2.cvtColor(under, cv2.COLOR_GRAY2BGR), colours), np.uint8)
+
+
+def _outline(image: NDArray[np.uint8], opacity: Opacity, scale: float) -> None:
+    left, top, right, bottom = (round(edge * scale) for edge in opacity.box)
+    cv2.rectangle(image, (left, top), (right - 1, bottom - 1), _OUTLINE, 2)
+    row = top - 6 if top >= 20 else top + 16
+    cv2.putText(
+        image, f"{opacity.score:.2f}", (left + 4, row), _FONT, 0.5, _OUTLINE, 1, cv2.LINE_AA
+    )
 
 
 def _draw_bar(canvas: NDArray[np.uint8], height: int, left: int, strongest: float) -> None:

@@ -322,6 +322,10 @@ class Network:
                 return variant
         return None
 
+    def formats(self, precision: Precision) -> frozenset[ModelFormat]:
+        """The formats in which the bundle has a file of this precision."""
+        return frozenset(v.format for v in self.variants if v.precision == precision)
+
     def operating_point(self, name: str) -> OperatingPoint:
         """The operating point of this name; `BundleError` where there is none."""
         for point in self.operating_points:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .bundle import Precision
 from .engines import EngineName
 from .imaging import AcquisitionTags
+from .opacities import Opacity
 
 Status = Literal["screened", "rejected", "failed"]
 
@@ -53,8 +54,12 @@ class Screening:
     corrections
         What was done to the picture before it was screened, where that was asked for:
         ``inverted``, ``turned-90``, ``turned-180``, ``turned-270`` (degrees counter-clockwise).
+    opacities
+        Where the picture shows opacities: boxes in pixels of the picture as it was read, with
+        scores, strongest first. Empty too where the model has no channel for them.
     activation_map
-        ``float32 [h, w, classes]``, logits at each place.
+        ``float32 [h, w, channels]``, logits at each place: the classes' channels and, where the
+        model has it, last that of opacities.
     heatmap
         The overlay picture, where it was asked for; see `heatmap.overlay`.
     """
@@ -76,6 +81,7 @@ class Screening:
     tags: AcquisitionTags | None = None
     warnings: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
+    opacities: tuple[Opacity, ...] = ()
     activation_map: NDArray[np.float32] | None = field(default=None, repr=False)
     heatmap: NDArray[np.uint8] | None = field(default=None, repr=False)
 
@@ -116,6 +122,7 @@ class Screening:
             "tags": asdict(self.tags) if self.tags else None,
             "warnings": list(self.warnings),
             "corrections": list(self.corrections),
+            "opacities": [{"box": list(one.box), "score": one.score} for one in self.opacities],
         }
 
 

@@ -30,7 +30,8 @@ def probabilities(maps: NDArray[np.floating], temperature: float) -> NDArray[np.
     Parameters
     ----------
     maps
-        ``float [..., h, w, classes]``, logits at each place.
+        ``float [..., h, w, classes]``, logits at each place: the channels of classes only, without
+        that of opacities.
     temperature
         Divides the mean logits before the softmax.
 

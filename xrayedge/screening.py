@@ -12,6 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
+from . import opacities
 from .bundle import DEFAULT_MODEL, ModelBundle, Precision
 from .classifier import Classifier
 from .deadline import Clock
@@ -20,6 +21,7 @@ from .errors import EngineError, PictureError
 from .frontal import Correction, FrontalCheck
 from .heatmap import overlay
 from .imaging import Limits, Source, contradictions, read, source_name
+from .opacities import Opacity
 from .preprocessing import halved_for
 from .result import Screening
 from .scores import decide
@@ -46,7 +48,8 @@ class Screener:
     precision
         Which of the bundle's files to use: ``int8``, ``float16``, ...
     engine
-        ``litert`` or ``onnx``; without one, the first that is installed.
+        ``litert`` or ``onnx``; without one, the first that is installed and has files in the
+        bundle.
     threads
         Processor threads for one picture.
     operating_point
@@ -91,7 +94,7 @@ class Screener:
             )
         self.bundle = ModelBundle.load(model)
         self.precision = precision
-        self.engine = engine or preferred_engine()
+        self.engine = engine or preferred_engine(self.bundle.formats(precision))
         self.operating_point = operating_point
         self._point = self.bundle.classifier.operating_point(operating_point)
         self._limits = limits or Limits()
@@ -267,10 +270,17 @@ class Screener:
         with clock.stage("classify"):
             probabilities, activation_map = classifier.classify(inputs)
         label, certain = decide(probabilities, self._point)
+        network = classifier.network
+        shown: tuple[Opacity, ...] = ()
+        if network.opacity is not None:
+            logits = activation_map[:, :, -1]
+            shown = opacities.find(logits, network.opacity, network.preprocessing, *pixels.shape)
         drawn = None
         if heatmap:
-            preprocessing = self.bundle.classifier.preprocessing
-            drawn = overlay(pixels, activation_map, preprocessing, probabilities, label)
+            drawn = overlay(
+                pixels, activation_map, network.preprocessing, probabilities, label, shown
+            )
+        turns = found[0].quarter_turns if found is not None else 0
         return replace(
             result,
             status="screened",
@@ -278,6 +288,7 @@ class Screener:
             certain=certain,
             probabilities=probabilities,
             warnings=contradictions(picture.tags, passed=True),
+            opacities=tuple(opacities.turned_back(one, turns, *pixels.shape) for one in shown),
             activation_map=activation_map,
             heatmap=drawn,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, Protocol, get_args
@@ -37,7 +37,7 @@ class Engine(Protocol):
 
         Returns
         -------
-        ``float32 [N, h, w, classes]``, owned by the caller.
+        ``float32 [N, h, w, channels]``, owned by the caller.
         """
         ...
 
@@ -63,13 +63,25 @@ def available() -> tuple[EngineName, ...]:
     return tuple(name for name, kind in ENGINES.items() if any(map(find_spec, kind.packages)))
 
 
-def preferred_engine() -> EngineName:
-    """The first engine that is installed; `EngineError` where there is none."""
-    installed = available()
-    if not installed:
-        remedies = " or ".join(kind.remedy for kind in ENGINES.values())
-        raise EngineError(f"no inference engine is installed; {remedies}")
-    return installed[0]
+def preferred_engine(formats: Collection[ModelFormat] = ()) -> EngineName:
+    """The first engine that is installed and runs files of one of these formats; none named: any.
+
+    Raises
+    ------
+    EngineError
+        There is none.
+    """
+    wanted = [name for name, kind in ENGINES.items() if not formats or kind.model_format in formats]
+    for name in available():
+        if name in wanted:
+            return name
+    remedies = " or ".join(ENGINES[name].remedy for name in wanted)
+    if available():
+        raise EngineError(
+            f"the model has {' and '.join(sorted(formats))} files only, and no engine for them is "
+            f"installed; {remedies}"
+        )
+    raise EngineError(f"no inference engine is installed; {remedies}")
 
 
 def open_engine(

@@ -26,9 +26,13 @@ class LiteRTEngine:
 
     @property
     def provider(self) -> str:
-        """``XNNPACK`` where its kernels run the model, else ``built-in``."""
-        operators = self._interpreter._get_ops_details()
-        delegated = any(operator["op_name"] == "DELEGATE" for operator in operators)
+        """``XNNPACK`` where its kernels run the model, ``built-in``, or ``unknown``."""
+        try:
+            # LiteRT has no public way to tell; a release may take this one away.
+            operators = self._interpreter._get_ops_details()
+            delegated = any(operator["op_name"] == "DELEGATE" for operator in operators)
+        except (AttributeError, KeyError, TypeError, RuntimeError):
+            return "unknown"
         return "XNNPACK" if delegated else "built-in"
 
     def run(self, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:

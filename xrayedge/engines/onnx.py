@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError
 from ..machine import cpu_features, has_vnni
+from .external_data import has_external_data
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -67,6 +68,7 @@ class OnnxEngine:
     def __init__(self, model: bytes, threads: int, providers: Sequence[str] = ()) -> None:
         import onnxruntime
 
+        _refuse_external_data(model)
         options = session_options(threads)
         wanted = list(takewhile(lambda name: name != CPU_PROVIDER, providers))
         built_in = onnxruntime.get_available_providers()
@@ -141,6 +143,18 @@ def provider_options(name: str, threads: int, kept: Path | None) -> dict[str, An
     if name == XNNPACK_PROVIDER:
         return {"intra_op_num_threads": threads}  # it has a pool of its own
     return {}
+
+
+def _refuse_external_data(model: bytes) -> None:
+    try:
+        external = has_external_data(model)
+    except ValueError as error:
+        raise EngineError(f"ONNX Runtime can't load the model: {error}") from error
+    if external:
+        raise EngineError(
+            "the ONNX model keeps tensors in other files, which nobody has checked: save it as "
+            "one file (onnx.save_model without save_as_external_data)"
+        )
 
 
 def _kept(model: bytes) -> Path | None:

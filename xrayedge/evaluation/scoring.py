@@ -70,7 +70,11 @@ class ScoringModel:
         network = bundle.frontal.network if frontal else bundle.classifier
         threads = os.cpu_count() or 1
         classifier = Classifier.open(
-            bundle, network, precision, engine or preferred_engine(), threads
+            bundle,
+            network,
+            precision,
+            engine or preferred_engine(network.formats(precision)),
+            threads,
         )
 
         weights = np.ones(len(network.classes))
