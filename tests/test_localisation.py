@@ -8,7 +8,7 @@ import pytest
 from xrayedge.bundle import OpacitySettings
 from xrayedge.data import Sample
 from xrayedge.evaluation import Judged, Places, localise
-from xrayedge.evaluation.localisation import evidence_inside
+from xrayedge.evaluation.localisation import THRESHOLDS, evidence_inside
 from xrayedge.preprocessing import Preprocessing
 
 LEFT, RIGHT = (0.1, 0.2, 0.4, 0.8), (0.6, 0.2, 0.9, 0.8)
@@ -21,9 +21,11 @@ def sample(group, boxes, lung_box=None):
 
 
 def places(*opacities, peak=None):
+    """Opacities that each are there up to a threshold of their score."""
     box, score = opacities[0] if opacities else (NOWHERE, 0.1)
     centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-    return Places(tuple(opacities), peak or (*centre, score))
+    sweep = tuple(tuple(box for box, score in opacities if score >= one) for one in THRESHOLDS)
+    return Places(tuple(opacities), peak or (*centre, score), sweep)
 
 
 def values(samples, found):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ class TrainingData:
         `Dataset.digest` of them.
     where
         The filter that chose them.
+    leave_out
+        What was left out of them; see `Dataset.without`.
     seed, with_val
         How splits that they lack were made; see `load_dataset`.
     turned_of
@@ -30,6 +32,7 @@ class TrainingData:
 
     digest: str
     where: tuple[tuple[str, str], ...]
+    leave_out: tuple[tuple[str, str], ...]
     seed: int
     with_val: bool
     turned_of: str | None
@@ -39,10 +42,10 @@ class TrainingData:
         """From the entries of a run's record or a bundle's provenance; ``None`` without any."""
         if "digest" not in data:
             return None
-        pairs = (str(pair).partition("=") for pair in data.get("where", ()))
         return cls(
             str(data["digest"]),
-            tuple((column, value) for column, _, value in pairs),
+            _pairs(data.get("where", ())),
+            _pairs(data.get("leave_out", ())),
             int(data.get("seed", recipe.get("seed", 0))),
             bool(data.get("with_val", recipe.get("keep", "best") == "best")),
             recipe.get("turned_label"),
@@ -60,13 +63,19 @@ class TrainingData:
                     turned_of=self.turned_of,
                     non_classes=non_classes,
                 )
+                left = dataset.without(self.leave_out)
             except (DatasetError, OSError):
                 return None  # other data, which evaluate as well
-            if dataset.digest() == self.digest:
-                return dataset
+            if left.digest() == self.digest:
+                return left
             if not dataset.left_out:
                 return None
         return None
+
+
+def _pairs(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    parts = (text.partition("=") for text in texts)
+    return tuple((column, value) for column, _, value in parts)
 
 
 def load_to_evaluate(

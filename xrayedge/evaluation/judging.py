@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from .. import opacities
 from ..bundle import OpacitySettings, OperatingPoint
-from ..data import Sample, read_sample
+from ..data import Box, Sample, read_sample
 from ..errors import DatasetError, PictureError
 from ..heatmap import evidence
 from ..preprocessing import Preprocessing
 from .bootstrap import Metric
 from .classes import Evaluation, evaluate, rows_by
-from .localisation import Places, evidence_inside, evidence_inside_lungs, localise
+from .localisation import THRESHOLDS, Places, evidence_inside, evidence_inside_lungs, localise
 from .scoring import ScoringModel
 
 
@@ -92,7 +92,6 @@ class Judged:
         assert self.opacity is not None
         height, width = (int(side) for side in self.sizes[row])
         logits = self.maps[row, :, :, -1]
-        found = opacities.find(logits, self.opacity, self.preprocessing, height, width)
         scores = opacities.scores(logits, self.opacity)
         down, across = np.unravel_index(int(scores.argmax()), scores.shape)
         left, top, right, bottom = self.preprocessing.frame(height, width)
@@ -101,7 +100,31 @@ class Judged:
             (top + (down + 0.5) / scores.shape[0] * (bottom - top)) / height,
             float(scores.max()),
         )
-        return Places(tuple((_fractions(one.box, height, width), one.score) for one in found), peak)
+        others = (self._opacities(row, replace(self.opacity, threshold=one)) for one in THRESHOLDS)
+        return Places(
+            self._opacities(row, self.opacity),
+            peak,
+            tuple(tuple(box for box, _ in found) for found in others),
+        )
+
+    def _opacities(self, row: int, settings: OpacitySettings) -> tuple[tuple[Box, float], ...]:
+        """Box, in fractions of the image, and score of each opacity."""
+        height, width = (int(side) for side in self.sizes[row])
+        found = opacities.find(
+            self.maps[row, :, :, -1], settings, self.preprocessing, height, width
+        )
+        return tuple(
+            (
+                (
+                    one.box[0] / width,
+                    one.box[1] / height,
+                    one.box[2] / width,
+                    one.box[3] / height,
+                ),
+                one.score,
+            )
+            for one in found
+        )
 
     def _localise(self) -> dict[str, Metric]:
         found: dict[str, Metric] = {}
@@ -168,9 +191,3 @@ def judge(
         model.opacity,
         tuple(unreadable),
     )
-
-
-def _fractions(
-    box: tuple[float, float, float, float], height: int, width: int
-) -> tuple[float, float, float, float]:
-    return box[0] / width, box[1] / height, box[2] / width, box[3] / height
