@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from typing import Generic, TypeVar
+from weakref import WeakSet
 
 from .errors import PictureError
+
+_Result = TypeVar("_Result")
 
 STAGES = ("read", "frontal", "preprocess", "classify")
 
@@ -19,6 +26,7 @@ class Clock:
         self._timeout = timeout
         self._started = time.perf_counter()
         self._stages: dict[str, float | None] = dict.fromkeys(STAGES)
+        self._stopped = False
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -30,8 +38,14 @@ class Clock:
         finally:
             self._stages[name] = _milliseconds(started)
 
+    def stop(self) -> None:
+        """End the time now: nobody waits for the result any more."""
+        self._stopped = True
+
     def left(self) -> float | None:
         """Seconds until the time is over; None where there is no timeout."""
+        if self._stopped:
+            return 0.0
         if self._timeout is None:
             return None
         return max(0.0, self._started + self._timeout - time.perf_counter())
@@ -41,9 +55,67 @@ class Clock:
 
     def timed_out(self) -> PictureError:
         """The error that the time is over."""
-        message = f"{self._source}: not screened within {self._timeout:g} seconds"
+        message = f"{self._source}: not screened within {self._timeout or 0.0:g} seconds"
         return PictureError(message, reason="timeout")
 
 
 def _milliseconds(started: float) -> float:
     return round((time.perf_counter() - started) * 1000.0, 3)
+
+
+#: Seconds that a process waits at its end for work that was given up.
+_GRACE = 10.0
+
+_threads: WeakSet[threading.Thread] = WeakSet()
+
+
+class TimedWork(Generic[_Result]):
+    """Does work in a thread and waits for it no longer than its clock allows.
+
+    What is given up ends in the background, at the latest after the stage that it is in; the next
+    work waits for it, within its own time, so that nothing piles up.
+    """
+
+    def __init__(self) -> None:
+        self._given_up: set[Future[_Result]] = set()
+
+    def run(self, work: Callable[[], _Result], clock: Clock) -> _Result:
+        """What the work gives or raises, or the error that the time is over."""
+        if wait(self._given_up.copy(), clock.left()).not_done:
+            raise clock.timed_out()
+        future: Future[_Result] = Future()
+
+        def do() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        # A daemon: native code that never comes back must not keep the process from ending.
+        thread = threading.Thread(target=do, name="xrayedge-screen", daemon=True)
+        _threads.add(thread)
+        thread.start()
+        try:
+            late = bool(wait([future], clock.left()).not_done)
+        except BaseException:  # Ctrl-C
+            clock.stop()
+            raise
+        if late:
+            self._given_up.add(future)
+            future.add_done_callback(self._given_up.discard)
+            raise clock.timed_out()
+        return future.result()
+
+
+def wait_for_threads(seconds: float = _GRACE) -> bool:
+    """Wait for work that was given up; whether all of it has ended.
+
+    Native code that comes back while Python ends aborts the process (SIGABRT).
+    """
+    until = time.monotonic() + seconds
+    for thread in list(_threads):
+        thread.join(max(0.0, until - time.monotonic()))
+    return not any(thread.is_alive() for thread in _threads)
+
+
+atexit.register(wait_for_threads)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from . import opacities
 from .bundle import DEFAULT_MODEL, ModelBundle, Precision
 from .classifier import Classifier
-from .deadline import Clock
+from .deadline import Clock, TimedWork
 from .engines import EngineName, preferred_engine
 from .errors import EngineError, PictureError
 from .frontal import Correction, FrontalCheck
@@ -100,7 +99,7 @@ class Screener:
         self._limits = limits or Limits()
         self._auto_orient = auto_orient
         self._timeout = timeout
-        self._given_up: set[Future[Screening]] = set()
+        self._timed_work: TimedWork[Screening] = TimedWork()
         self._networks: tuple[FrontalCheck, Classifier] | None = (
             FrontalCheck.open(self.bundle, self.engine, threads, providers),
             Classifier.open(
@@ -191,29 +190,10 @@ class Screener:
                 return _failed(blank, error)
 
         try:
-            result = attempt() if self._timeout is None else self._in_time(attempt, clock)
+            result = attempt() if self._timeout is None else self._timed_work.run(attempt, clock)
         except PictureError as error:
             result = _failed(blank, error)
         return replace(result, timings_ms=clock.timings())
-
-    def _in_time(self, work: Callable[[], Screening], clock: Clock) -> Screening:
-        """What the work gives, done in a thread, or the error that the time is over."""
-        if wait(self._given_up.copy(), clock.left()).not_done:
-            raise clock.timed_out()
-        future: Future[Screening] = Future()
-
-        def do() -> None:
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
-
-        threading.Thread(target=do, name="xrayedge-screen", daemon=True).start()
-        if wait([future], clock.left()).not_done:
-            self._given_up.add(future)
-            future.add_done_callback(self._given_up.discard)
-            raise clock.timed_out()
-        return future.result()
 
     def _loaded(self) -> tuple[FrontalCheck, Classifier]:
         networks = self._networks  # one look: another thread may close

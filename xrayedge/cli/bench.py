@@ -12,14 +12,15 @@ from rich.progress import Progress
 from ..bundle import Precision, shipped_bundles
 from ..engines import EngineName
 from ..files import write_atomically
-from .options import where_option
+from .group import INTERRUPTED
+from .options import Number, refuse_ignored, where_option
 from .printing import messages, print_table, results
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str) -> list[int]:
-    counts = [int(part) if part.strip().isdigit() else 0 for part in value.split(",")]
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in value.split(",")]
     if min(counts) < 1:
         raise click.BadParameter(f"{value!r} is not numbers of threads such as 1,2,4")
     return list(dict.fromkeys(counts))
@@ -27,18 +28,22 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
 
 @click.command()
 @click.option(
-    "--model", "models", multiple=True, help="A bundle, shipped or a folder. Default: all shipped."
+    "--model",
+    "models",
+    multiple=True,
+    show_default="all shipped",
+    help="A bundle, shipped or a folder.",
 )
 @click.option("--precision", "precisions", type=click.Choice(get_args(Precision)), multiple=True)
 @click.option("--engine", "engines", type=click.Choice(get_args(EngineName)), multiple=True)
-@click.option("--threads", default="1", show_default=True, callback=_thread_counts, metavar="N,N")
-@click.option("--rounds", type=click.IntRange(min=1), default=9, show_default=True)
-@click.option("--warmup", type=click.IntRange(min=0), default=5, show_default=True)
+@click.option("--threads", default="1", callback=_thread_counts, metavar="N,N")
+@click.option("--rounds", type=click.IntRange(min=1), default=9)
+@click.option("--warmup", type=click.IntRange(min=0), default=5)
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled pictures: adds accuracy.")
 @where_option
 @click.option(
     "--min-agreement",
-    type=click.FloatRange(0.0, 1.0),
+    type=Number(0.0, 1.0),
     help="Exit status 1 if a file gives float32's label on a smaller share of DATA.",
 )
 @click.option("--stage", is_flag=True, help="Also time each stage, from file to heatmap.")
@@ -47,7 +52,8 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
     "pictures",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Time the stages of this file. Default: a DICOM and a JPEG in two sizes.",
+    show_default="a DICOM and a JPEG in two sizes",
+    help="Time the stages of this file.",
 )
 @click.option("--json", "form", flag_value="json", help="Print one JSON object.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
@@ -87,15 +93,20 @@ def bench(
 
     Exit status: 0 all measured, 1 some not or under --min-agreement, 2 wrong usage, 130 Ctrl-C.
     """
+    if compare is not None:
+        others = [parameter.name or "" for parameter in ctx.command.params]
+        others.remove("compare")
+        refuse_ignored(ctx, "with --compare, which measures nothing", *others)
+        _compare(*compare)
+        return
     from ..bench import accuracy, cases, figure, stages, tables
     from ..bench.benchmark import benchmark
 
-    if compare is not None:
-        _compare(*compare)
-        return
     if data is None and (min_agreement is not None or plot is not None or where):
         raise click.UsageError("--min-agreement, --plot and --where need --data")
     if plot is not None:
+        if plot.suffix.lower() not in _PLOT_SUFFIXES:
+            raise click.UsageError(f"--plot {plot}: the name ends in {', '.join(_PLOT_SUFFIXES)}.")
         figure.check_matplotlib()
     bundles, damaged = cases.load_bundles(models or shipped_bundles())
     if not bundles:
@@ -138,9 +149,11 @@ def bench(
         for note in tables.notes(report):
             results.print(note)
     if report.interrupted:
-        ctx.exit(_INTERRUPTED)
+        ctx.exit(INTERRUPTED)
     if plot is not None:
-        write_atomically(plot, figure.latency_accuracy_figure(report, plot.suffix.lstrip(".")))
+        write_atomically(
+            plot, figure.latency_accuracy_figure(report, plot.suffix.lower().lstrip("."))
+        )
     under = [] if min_agreement is None else report.under(min_agreement)
     for row in under:
         messages.print(f"xrayedge: under --min-agreement {min_agreement}: {row.title}")

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from ..bundle import DEFAULT_MODEL, ModelBundle, ModelFormat, Precision
-from .options import where_option
+from .options import refuse_ignored, where_option
 from .printing import messages, quiet_tensorflow
 
 _NOT_ALL_WRITTEN = 1
@@ -19,6 +19,7 @@ _NOT_ALL_WRITTEN = 1
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
+    metavar="DATA",
     multiple=True,
     required=True,
     help="What trained RUN, or images of a BUNDLE's classes. May be repeated.",
@@ -26,7 +27,6 @@ _NOT_ALL_WRITTEN = 1
 @click.option(
     "--frontal-from",
     default=DEFAULT_MODEL,
-    show_default=True,
     help="The bundle whose frontal check to take over.",
 )
 @click.option(
@@ -34,10 +34,16 @@ _NOT_ALL_WRITTEN = 1
     type=click.Path(path_type=Path),
     help="Convert the frontal check of this run instead, trained on --frontal-data.",
 )
-@click.option("--frontal-data", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new bundle.")
-@click.option("--name", help="The model's name; the bundle folder's without one.")
-@click.option("--model-version", default="0.1.0", show_default=True)
+@click.option("--frontal-data", type=click.Path(path_type=Path), metavar="DATA")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    required=True,
+    help="The new bundle's folder.",
+)
+@click.option("--name", show_default="the name of the folder", help="The model's name.")
+@click.option("--model-version", default="0.1.0")
 @click.option(
     "--format",
     "formats",
@@ -55,7 +61,9 @@ _NOT_ALL_WRITTEN = 1
 @click.option(
     "--parity-data",
     type=click.Path(path_type=Path),
-    help="Labelled images to compare every file with the float model on. Default: DATA.",
+    metavar="DATA",
+    show_default="--data",
+    help="Labelled images to compare every file with the float model on.",
 )
 @where_option
 @click.option("--debug-layers", is_flag=True, help="Name the layers that int8 serves worst.")
@@ -89,6 +97,8 @@ def convert(
     """
     if (frontal_run is None) != (frontal_data is None):
         raise click.UsageError("--frontal-run and --frontal-data go together.")
+    if frontal_run is not None:
+        refuse_ignored(ctx, "with --frontal-run", "frontal_from")
     quiet_tensorflow()
     from ..converters.convert import TrainedRun
     from ..converters.convert import convert as run_conversion

@@ -59,11 +59,12 @@ def new_key(path: Path) -> None:
 @click.command("sign")
 @click.argument("bundle")
 @click.option("--key", required=True, type=_FILE, help="A minisign secret key.")
-@click.option("--out", type=_FILE, help="Default: NAME-VERSION.xeb here.")
+@click.option("--out", type=_FILE, show_default="NAME-VERSION.xeb here")
 @click.option(
     "--serial",
     type=click.IntRange(min=1),
-    help="Higher than every release of this model before. Default: seconds since 1970.",
+    show_default="seconds since 1970",
+    help="Higher than every release of this model before.",
 )
 def sign(bundle: str, key: Path, out: Path | None, serial: int | None) -> None:
     """Make one signed file out of BUNDLE; its signature is FILE.minisig, which goes with it."""
@@ -81,7 +82,7 @@ def sign(bundle: str, key: Path, out: Path | None, serial: int | None) -> None:
 )
 @click.option("--release", "releases", multiple=True, type=_FILE, help="May sign releases.")
 @click.option("--revoke", "revoked", multiple=True, type=_FILE, help="May sign nothing any more.")
-@click.option("--out", type=_FILE, default=Path("keyring.json"), show_default=True)
+@click.option("--out", type=_FILE, default=Path("keyring.json"))
 def keyring(
     key: Path,
     serial: int,

@@ -11,7 +11,7 @@ from rich.table import Table
 from ..bundle import ModelBundle, shipped_bundles
 from ..installed import models_folder
 from . import fleet
-from .printing import messages, results
+from .printing import messages, quiet_engines, results
 
 if TYPE_CHECKING:
     from ..doctor import Diagnosis
@@ -34,7 +34,7 @@ def list_models(bundles: tuple[str, ...] = ()) -> None:
 
     Figures are of the classifier, on the pictures that it was compared with its float model on.
     """
-    table = Table("model", "version", "format", "precision", "MB", "accuracy", "agreement", "")
+    table = Table("model", "version", "format", "precision", "MB", "accuracy", "agreement", "note")
     for name in bundles or shipped_bundles():
         bundle = ModelBundle.load(name)
         for variant in bundle.classifier.variants:
@@ -70,7 +70,7 @@ for _verb in (
     "--model", "models", multiple=True, help="A bundle to check; all shipped ones without it."
 )
 @click.option("--provider", help="Run ONNX files with this execution provider.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def doctor(
@@ -86,7 +86,8 @@ def doctor(
     """
     from ..doctor import diagnose
 
-    diagnosis = diagnose(models or shipped_bundles(), threads=threads, provider=provider)
+    with quiet_engines():
+        diagnosis = diagnose(models or shipped_bundles(), threads=threads, provider=provider)
     if as_json:
         click.echo(json.dumps(diagnosis.to_dict()))
     else:
@@ -112,3 +113,14 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
         results.print(f"{check.status:<11}  {check.model} {check.file} ({runs_on}): {found}")
     for warning in diagnosis.warnings:
         messages.print(f"xrayedge: {warning}")
+    results.print("fit to screen" if diagnosis.healthy else f"NOT fit to screen: {_why(diagnosis)}")
+
+
+def _why(diagnosis: Diagnosis) -> str:
+    if not any(engine.package for engine in diagnosis.engines):
+        return "no engine is installed"
+    return ", ".join(
+        f"{check.model} {check.file} {check.status}"
+        for check in diagnosis.checks
+        if check.status not in ("ok", "not-checked")
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 
 from ..bundle import DEFAULT_MODEL, Precision
 from ..engines import EngineName
@@ -46,14 +48,15 @@ leave_out_option = click.option(
 model_option = click.option(
     "--model",
     default=DEFAULT_MODEL,
-    show_default=True,
     help="A shipped bundle or a bundle's folder.",
 )
 precision_option = click.option(
-    "--precision", type=click.Choice(get_args(Precision)), default="int8", show_default=True
+    "--precision", type=click.Choice(get_args(Precision)), default="int8"
 )
 engine_option = click.option(
-    "--engine", type=click.Choice(get_args(EngineName)), help="Default: the first installed."
+    "--engine",
+    type=click.Choice(get_args(EngineName)),
+    show_default="the first installed",
 )
 
 
@@ -68,3 +71,53 @@ training_precision_option = click.option(
     type=click.Choice(["float32", "mixed_bfloat16"]),
     help="Arithmetic of the training; bfloat16 halves the time where the processor has it.",
 )
+
+
+class Number(click.FloatRange):
+    """A number of a range; NaN, which no comparison refuses, is none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+class RecipeName(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
+    """A recipe's name. They are looked up when they are asked for: training is an extra."""
+
+    name = "recipe"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self._names())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        names = self._names()
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(names)}.", param, ctx)
+        return str(value)
+
+    def _names(self) -> list[str]:
+        from ..training.recipe import RECIPES
+
+        return list(RECIPES)
+
+
+def refuse_ignored(ctx: click.Context, reason: str, *names: str) -> None:
+    """Refuse options that were given and would have no effect.
+
+    Parameters
+    ----------
+    ctx
+        Of the verb.
+    reason
+        Why they have none: the end of the message.
+    names
+        Of the verb's parameters.
+    """
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if parameter.name in names and given:
+            raise click.UsageError(f"{parameter.opts[0]} has no effect {reason}.", ctx)

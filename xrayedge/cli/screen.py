@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -16,10 +17,20 @@ from ..engines import EngineName
 from ..imaging import Limits
 from ..result import Screening
 from ..screening import Screener
-from .options import engine_option, folder_option, model_option, precision_option
-from .printing import messages, printable, results
+from .options import (
+    Number,
+    engine_option,
+    folder_option,
+    model_option,
+    precision_option,
+    refuse_ignored,
+)
+from .printing import messages, printable, quiet_engines, results
+from .stdin import read_stdin
 
 _NOT_ALL_SCREENED = 1
+_STDIN = Path("-")
+_RESULTS_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -34,35 +45,45 @@ _NOT_ALL_SCREENED = 1
     help="ONNX Runtime's execution provider, such as TensorrtExecutionProvider; several are in "
     "order of preference.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1)
 @click.option(
     "--operating-point",
     default="balanced",
-    show_default=True,
     help="balanced; sensitive: finds more COVID-19 and raises more false alarms; or specific: "
     "calls fewer healthy people ill and misses more.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per picture and line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per image and line.")
 @click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    "--out",
+    type=_RESULTS_FILE,
     metavar="FILE",
     help="Write the results to this .csv or .jsonl file; go on with it if it is there.",
 )
-@folder_option("--heatmap", "Write an overlay PNG for each screened picture into this folder.")
+@click.option("--output", "old_out", type=_RESULTS_FILE, hidden=True)
+@folder_option("--heatmap", "Write an overlay PNG for each screened image into this folder.")
 @folder_option("--dicom-sr", "Write a DICOM structured report for each screened DICOM file here.")
 @folder_option("--dicom-sc", "Write the overlay as DICOM Secondary Capture for each of them here.")
 @click.option(
-    "--auto-orient", is_flag=True, help="Put turned and inverted pictures right and screen them."
+    "--auto-orient", is_flag=True, help="Put turned and inverted images right and screen them."
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, 86_400, min_open=True),
+    type=Number(0, 86_400, min_open=True),
     metavar="SECONDS",
-    help="Give a picture up after this time.",
+    help="Give an image up after this time.",
 )
-@click.option("--max-pixels", type=click.IntRange(min=1), default=Limits().max_pixels)
-@click.option("--max-bytes", type=click.IntRange(min=1), default=Limits().max_bytes)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=Limits().max_pixels,
+    help="Refuse images of more, before they are decoded.",
+)
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    default=Limits().max_bytes,
+    help="Refuse larger files.",
+)
 @click.pass_context
 def screen(
     ctx: click.Context,
@@ -74,7 +95,8 @@ def screen(
     threads: int,
     operating_point: str,
     as_json: bool,
-    output: Path | None,
+    out: Path | None,
+    old_out: Path | None,
     heatmap: Path | None,
     dicom_sr: Path | None,
     dicom_sc: Path | None,
@@ -83,44 +105,90 @@ def screen(
     max_pixels: int,
     max_bytes: int,
 ) -> None:
-    """Screen pictures: files, and folders with all that is in them.
+    """Screen images: files, and folders with all that is in them.
 
-    Exit status: 0 all screened, 1 some rejected or failed, 2 wrong usage.
+    "-" reads standard input: an image, or paths, each on a line, in a JSON string on a line, or
+    ended by a zero byte. A path is screened as soon as it comes, so with --json a program that runs
+    for a long time can write a path, read a line, and so on.
+
+    Exit status: 0 all screened, 1 some rejected or failed, 2 wrong usage or an output that can't
+    be written, 130 Ctrl-C.
     """
-    found = find_images(paths)
+    if out and old_out:
+        raise click.UsageError("--output is the old name of --out; give one of them.")
+    outputs = Outputs(results=out or old_out, heatmaps=heatmap, reports=dicom_sr, captures=dicom_sc)
+    streamed = _STDIN in paths
+    if streamed and len(paths) > 1:
+        raise click.UsageError("- stands alone: write the other paths to standard input.")
+    found = find_images(() if streamed else paths)
     for folder in found.unreadable:
         messages.print(f"xrayedge: {printable(folder)}")
     if found.skipped:
         messages.print(f"{found.skipped} files in folders are not images by name: left out")
-    screener = Screener(
-        model,
-        precision=precision,
-        engine=engine,
-        threads=threads,
-        operating_point=operating_point,
-        limits=Limits(max_bytes=max_bytes, max_pixels=max_pixels),
-        auto_orient=auto_orient,
-        timeout=timeout,
-        providers=providers,
-    )
-    outputs = Outputs(results=output, heatmaps=heatmap, reports=dicom_sr, captures=dicom_sc)
-    with screener, Batch(screener, outputs) as batch:
-        pending = batch.pending(found.images)
-        counts = Counter(map(batch.status, set(found.images).difference(pending)))
-        if counts:
-            messages.print(f"{counts.total()} images are in {output} already")
-        with _progress(len(pending)) as bar:
-            task = bar.add_task("screening", total=len(pending))
-            for item in batch.screen(pending, parallel=threads > 1):
-                _show(item, as_json=as_json, quiet=output is not None)
-                counts[item.screening.status] += 1
-                bar.advance(task)
-    if len(found.images) > 1:
+    with quiet_engines():
+        screener = Screener(
+            model,
+            precision=precision,
+            engine=engine,
+            threads=threads,
+            operating_point=operating_point,
+            limits=Limits(max_bytes=max_bytes, max_pixels=max_pixels),
+            auto_orient=auto_orient,
+            timeout=timeout,
+            providers=providers,
+        )
+    counts: Counter[str] = Counter()
+    with screener:
+        given = read_stdin(max_bytes) if streamed else None
+        if isinstance(given, bytes):
+            names = ("out", "old_out", "heatmap", "dicom_sr", "dicom_sc")
+            refuse_ignored(ctx, "on an image from standard input, which has no name", *names)
+            item = Item(_STDIN, screener.screen(given))
+            _show(item, as_json=as_json, quiet=False)
+            counts[item.screening.status] += 1
+        else:
+            images = found.images if given is None else given
+            _screen_all(screener, images, outputs, counts, as_json=as_json, parallel=threads > 1)
+    if counts.total() > 1:
         messages.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
-    if not found.images:
-        messages.print("xrayedge: no image found in the folders given")
+    if not counts:
+        messages.print("xrayedge: no image found")
     whole = set(counts) == {"screened"} and not found.unreadable
     ctx.exit(0 if whole else _NOT_ALL_SCREENED)
+
+
+def _screen_all(
+    screener: Screener,
+    images: Iterable[Path],
+    outputs: Outputs,
+    counts: Counter[str],
+    *,
+    as_json: bool,
+    parallel: bool,
+) -> None:
+    """Screen a list of images, or a stream of them, and print and count what comes of them."""
+    with Batch(screener, outputs) as batch:
+        total = None
+        if isinstance(images, tuple):
+            pending = batch.pending(images)
+            counts.update(batch.status(one) or "" for one in set(images).difference(pending))
+            if counts:
+                messages.print(f"{counts.total()} images are in {outputs.results} already")
+            images, total = pending, len(pending)
+        try:
+            with _progress(total) as bar:
+                task = bar.add_task("screening", total=total)
+                for item in batch.screen(images, parallel=parallel):
+                    _show(item, as_json=as_json, quiet=outputs.results is not None)
+                    counts[item.screening.status] += 1
+                    bar.advance(task)
+        except KeyboardInterrupt:
+            if outputs.results is not None:
+                messages.print(
+                    f"{counts.total()} images are in {outputs.results}; "
+                    "the same command again goes on behind them"
+                )
+            raise
 
 
 def _show(item: Item, *, as_json: bool, quiet: bool) -> None:
@@ -133,21 +201,21 @@ def _show(item: Item, *, as_json: bool, quiet: bool) -> None:
         messages.print(f"xrayedge: {printable(problem)}")
 
 
-def _progress(pictures: int) -> Progress:
-    """A bar on stderr where that is a terminal and there is more than one picture."""
+def _progress(images: int | None) -> Progress:
+    """A bar on stderr where that is a terminal and the number of images is known and over one."""
     return Progress(
         *Progress.get_default_columns(),
         MofNCompleteColumn(),
         console=messages,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
-        disable=pictures < 2 or not messages.is_terminal,
+        disable=images is None or images < 2 or not messages.is_terminal,
     )
 
 
 def _line(screening: Screening) -> str:
     if screening.probabilities is None:
-        line = f"{screening.status:<8}  {screening.reason}: {screening.detail}"
+        line = f"{screening.status:<8}  {screening.reason}: {_by_option(screening.detail or '')}"
     else:
         scores = "  ".join(f"{name} {score:.3f}" for name, score in screening.probabilities.items())
         label = screening.label if screening.certain else f"uncertain, rather {screening.label}"
@@ -158,3 +226,10 @@ def _line(screening: Screening) -> str:
     for title, notes in (("corrected", screening.corrections), ("warning", screening.warnings)):
         line += f"  [{title}: {', '.join(notes)}]" if notes else ""
     return printable(line)
+
+
+def _by_option(detail: str) -> str:
+    """A limit by the name of its option, not of the library's attribute."""
+    for name in ("max_pixels", "max_bytes"):
+        detail = detail.replace(f"Limits.{name}", f"--{name.replace('_', '-')}")
+    return detail

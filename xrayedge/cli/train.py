@@ -6,16 +6,26 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .evaluate import parts_table
-from .options import leave_out_option, training_precision_option, where_option
+from .options import (
+    Number,
+    RecipeName,
+    leave_out_option,
+    refuse_ignored,
+    training_precision_option,
+    where_option,
+)
 from .printing import messages, quiet_tensorflow, wide_results
 
 if TYPE_CHECKING:
     from ..training.run import Epoch
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _data_name(
@@ -38,11 +48,27 @@ def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
     )
 
 
+def _out_option(help_text: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="RUN",
+        required=True,
+        help=help_text,
+    )
+
+
 @click.command()
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder.")
-@click.option("--recipe", "recipe_name", default="vgg16", show_default=True)
-@click.option("--weights", type=click.Path(path_type=Path), help="Local ImageNet weights, .npz.")
+@_out_option("The run's folder.")
+@click.option("--recipe", "recipe_name", type=RecipeName(), default="vgg16")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    show_default="downloaded by Keras",
+    help="Local ImageNet weights, .npz.",
+)
 @click.option(
     "--start",
     metavar="RUN|BUNDLE",
@@ -64,7 +90,9 @@ def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
 )
 @leave_out_option
 @where_option
+@click.pass_context
 def train(
+    ctx: click.Context,
     data: tuple[Path, ...],
     out: Path,
     recipe_name: str,
@@ -80,14 +108,14 @@ def train(
     where: list[tuple[str, str]],
 ) -> None:
     """Train a model on DATA, folders per class or manifest CSVs. Goes on where it stopped."""
+    if start is not None:
+        refuse_ignored(ctx, "with --start, whose weights are taken", "weights")
     quiet_tensorflow()
     from ..data import load_dataset
     from ..training.bundles import finished_run
     from ..training.recipe import RECIPES
     from ..training.run import RunRecord
 
-    if recipe_name not in RECIPES:
-        raise click.BadParameter(f"no recipe {recipe_name!r}; there are {', '.join(RECIPES)}")
     changes: dict[str, Any] = {"seed": seed, "precision": precision}
     recipe = replace(
         RECIPES[recipe_name],
@@ -141,10 +169,8 @@ def train(
             start=parent,
             progress=_show_epoch,
         )
-    best = record.best_epoch
-    assert best is not None
     messages.print(
-        f"kept epoch {best + 1} of {len(record.history)}, "
+        f"kept epoch {(record.best_epoch or 0) + 1} of {len(record.history)}, "
         f"temperature {record.temperature:.3f}; {out}"
     )
 
@@ -154,6 +180,7 @@ def train(
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
+    metavar="DATA",
     multiple=True,
     required=True,
     help="What trained RUN, or images of a BUNDLE's classes: the narrower network learns from "
@@ -161,17 +188,16 @@ def train(
 )
 @click.option(
     "--target-macs",
-    type=click.FloatRange(0.0, 1.0, min_open=True),
+    type=Number(0.0, 1.0, min_open=True),
     required=True,
     metavar="FRACTION",
     help="Of RUN's multiply-accumulates, and of its weights, to keep at most.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new run folder.")
+@_out_option("The new run's folder.")
 @click.option(
     "--steps",
     type=click.IntRange(1),
     default=1,
-    show_default=True,
     help="Prune in so many steps, with a short recovery between them.",
 )
 @click.option(
@@ -182,15 +208,16 @@ def train(
 @click.option(
     "--views",
     type=click.Path(path_type=Path),
-    help="Keep the varied pictures and RUN's maps of them here, for other fractions.",
+    help="Keep the varied images and RUN's maps of them here, for other fractions.",
 )
 @click.option(
     "--view-count",
     type=click.IntRange(1),
     metavar="N",
-    help="Show N varied views of each picture to RUN.  [default: 10]",
+    show_default="10",
+    help="Show N varied views of each image to RUN.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="Of the last recovery.  [default: 8]")
+@click.option("--epochs", type=click.IntRange(1), show_default="8", help="Of the last recovery.")
 @training_precision_option
 def prune(
     run: str,
@@ -249,11 +276,12 @@ def prune(
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
+    metavar="DATA",
     multiple=True,
     required=True,
     help="What trained the first; may be repeated; its split val fits the temperature.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new run folder.")
+@_out_option("The new run's folder.")
 def average(runs: tuple[Path, ...], data: tuple[Path, ...], out: Path) -> None:
     """Average the weights of RUNS that began with one another into a run of its own."""
     quiet_tensorflow()

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 from xrayedge import read
-from xrayedge.bundle import SHIPPED
 from xrayedge.cli import main
 
 
@@ -75,7 +74,30 @@ def test_an_empty_folder_is_not_a_success(tmp_path):
         ["screen", "a.png", "--engine", "tensorrt"],
         ["screen", "a.png", "--threads", "0"],
         ["screen", "a.png", "--precision", "float32", "--model", "vgg16"],
-        ["screen", "a.png", "--output", "results.txt"],
+        ["screen", "a.png", "--out", "results.txt"],
+        ["screen", "a.png", "--timeout", "nan"],
+        ["screen", "a.png", "-"],
+        ["screen", "a.png", "--engine", "litert", "--provider", "TensorrtExecutionProvider"],
+        ["bench", "--threads", "²"],
+        ["bench", "--data", ".", "--plot", "figure"],
+        ["bench", "--data", ".", "--min-agreement", "nan"],
+        ["bench", "--compare", "old.json", "new.json", "--rounds", "3"],
+        [
+            "convert",
+            "run",
+            "--data",
+            "d",
+            "--out",
+            "o",
+            "--frontal-run",
+            "r",
+            "--frontal-data",
+            "d",
+            "--frontal-from",
+            "b",
+        ],
+        ["train", "no-such-folder", "--out", "run", "--weights", "no-such-file.npz"],
+        ["train", "no-such-folder", "--out", "run", "--start", "r", "--weights", __file__],
         ["train", "no-such-folder", "--out", "run"],
         ["train", "no-such-folder", "--out", "run", "--recipe", "resnet"],
         ["train", "no-such-folder", "--out", "run", "--where", "set"],
@@ -109,7 +131,7 @@ SUMMARY = "50 failed, 900 rejected, 50 screened"
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_thousand_files_with_fifty_broken_ones(thousand, tmp_path, threads):
     output = tmp_path / "results.csv"
-    result = run("screen", thousand, "--output", output, "--threads", threads)
+    result = run("screen", thousand, "--out", output, "--threads", threads)
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.splitlines()[-1] == SUMMARY
@@ -125,7 +147,7 @@ def test_a_thousand_files_with_fifty_broken_ones(thousand, tmp_path, threads):
 @pytest.mark.parametrize("name", ["results.csv", "results.jsonl"])
 def test_a_killed_run_loses_nothing_and_goes_on(thousand, tmp_path, name):
     output = tmp_path / name
-    command = [sys.executable, "-m", "xrayedge", "screen", str(thousand), "--output", str(output)]
+    command = [sys.executable, "-m", "xrayedge", "screen", str(thousand), "--out", str(output)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while process.poll() is None and (not output.exists() or output.stat().st_size < 20_000):
         time.sleep(0.01)
@@ -133,7 +155,7 @@ def test_a_killed_run_loses_nothing_and_goes_on(thousand, tmp_path, name):
     assert process.wait() == -signal.SIGKILL
     finished = output.read_bytes()
     output.write_bytes(finished + b"half a row")
-    result = run("screen", thousand, "--output", output)
+    result = run("screen", thousand, "--out", output)
     assert result.exit_code == 1
     assert "are in" in result.stderr
     assert result.stderr.splitlines()[-1] == SUMMARY
@@ -146,7 +168,7 @@ def test_a_killed_run_loses_nothing_and_goes_on(thousand, tmp_path, name):
 def test_a_terminal_shows_a_progress_bar(thousand, tmp_path):
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "xrayedge", "screen", str(thousand), "--output"]
+    command = [sys.executable, "-m", "xrayedge", "screen", str(thousand), "--out"]
     with subprocess.Popen(
         [*command, str(tmp_path / "results.csv")],
         stderr=theirs,
@@ -162,12 +184,12 @@ def test_a_terminal_shows_a_progress_bar(thousand, tmp_path):
 
 def test_results_of_another_model_are_not_mixed(chest, tmp_path):
     output = tmp_path / "results.jsonl"
-    assert run("screen", chest, "--output", output).exit_code == 0
-    result = run("screen", chest, "--output", output, "--precision", "float16")
+    assert run("screen", chest, "--out", output).exit_code == 0
+    result = run("screen", chest, "--out", output, "--precision", "float16")
     assert result.exit_code == 2
     assert "another model" in result.stderr
     (tmp_path / "notes.csv").write_text("what,why\n1,2\n")
-    result = run("screen", chest, "--output", tmp_path / "notes.csv")
+    result = run("screen", chest, "--out", tmp_path / "notes.csv")
     assert result.exit_code == 2
     assert "not a file of this model's results" in result.stderr
     assert (tmp_path / "notes.csv").read_text() == "what,why\n1,2\n"
@@ -182,7 +204,7 @@ def test_names_that_are_no_text_do_not_stop_a_batch(chest, tmp_path):
     for suffix in (".csv", ".jsonl"):
         output = tmp_path / f"results{suffix}"
         for _ in range(2):
-            assert run("screen", folder, "--output", output).exit_code == 0
+            assert run("screen", folder, "--out", output).exit_code == 0
         assert len(output.read_text().splitlines()) == len(names) + (suffix == ".csv")
     result = run("screen", folder)
     assert result.exit_code == 0
@@ -248,33 +270,119 @@ def test_dicom_results_for_dicom_pictures(chest, tmp_path):
     assert all(pydicom.dcmread(path).StudyInstanceUID == study for path in out.iterdir())
 
 
-def test_models_lists_the_shipped_files():
-    result = run("models")
+def screen(*arguments, **options):
+    """`xrayedge screen` in a process of its own."""
+    command = [sys.executable, "-m", "xrayedge", "screen", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, check=False, **options)
+
+
+def test_nothing_is_printed_but_results(chest):
+    """TensorFlow Lite's own line about its delegate is written by C++, past `sys.stderr`."""
+    ran = screen(chest, "--json")
+    assert ran.returncode == 0
+    assert ran.stderr == b""
+    assert len(ran.stdout.splitlines()) == 1
+
+
+def test_the_old_name_of_out_still_works(chest, tmp_path):
+    assert run("screen", chest, "--output", tmp_path / "old.jsonl").exit_code == 0
+    assert len((tmp_path / "old.jsonl").read_text().splitlines()) == 1
+    assert "--output" not in run("screen", "--help").stdout
+    assert run("screen", chest, "--output", "a.csv", "--out", "b.csv").exit_code == 2
+
+
+def test_one_file_named_twice_gives_one_result_and_one_heatmap(chest, tmp_path):
+    result = run("screen", chest, chest, "--heatmap", tmp_path / "maps", "--json")
     assert result.exit_code == 0
-    assert "vgg16" in result.stdout
-    assert "onnx" in result.stdout
+    assert len(result.stdout.splitlines()) == 1
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == [f"{chest.name}.png"]
 
 
-def test_models_lists_any_bundle(tmp_path):
-    result = run("models", "list", SHIPPED / "vgg16")
-    assert result.exit_code == 0
-    assert "int8" in result.stdout
-    assert run("models", "list", tmp_path).exit_code == 2
+def test_a_limit_is_told_by_its_option(chest):
+    for option in ("--max-pixels", "--max-bytes"):
+        shown = run("screen", chest, option, 1000).stdout
+        assert option in shown
+        assert "Limits." not in shown
 
 
-def test_doctor_prints_for_people_and_programs():
-    result = run("doctor", "--model", "vgg16", "--json")
-    found = json.loads(result.stdout)
-    assert result.exit_code == (0 if found["healthy"] else 1)
-    assert {engine["name"] for engine in found["engines"]} == {"litert", "onnx"}
-    assert found["machine"]["usable_cores"] >= 1
-    assert {check["model"] for check in found["checks"]} == {"vgg16"}
-    text = run("doctor", "--model", "vgg16").stdout
-    for word in ("processor:", "features:", "engine litert:", "frontal-int8.tflite"):
-        assert word in text
+def test_an_output_that_cannot_be_written_is_status_two(chest, tmp_path):
+    (tmp_path / "file").touch()
+    for options in (
+        ("--out", tmp_path / "file" / "results.csv"),
+        ("--out", tmp_path / ("a" * 300 + ".csv")),
+        ("--heatmap", tmp_path / "file"),
+        ("--heatmap", tmp_path / ("a" * 300)),
+    ):
+        result = run("screen", chest, *options)
+        assert result.exit_code == 2, options
+        assert result.stdout == ""
+        assert "Traceback" not in result.stderr
 
 
-def test_doctor_warns_of_a_replaced_provider():
-    pytest.importorskip("onnxruntime")
-    result = run("doctor", "--model", "vgg16", "--provider", "TensorrtExecutionProvider")
-    assert "TensorrtExecutionProvider was asked for and CPUExecutionProvider" in result.stderr
+def test_a_name_that_is_too_long_is_a_failed_image(chest):
+    result = run("screen", "a" * 300 + ".png", chest, "--json")
+    assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == [
+        "failed",
+        "screened",
+    ]
+
+
+def test_a_full_disk_behind_stdout_is_status_two(chest):
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "xrayedge", "screen", str(chest), "--json"]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr == b"xrayedge: No space left on device\n"
+
+
+def test_an_image_comes_on_stdin(chest):
+    ran = screen("-", "--json", input=chest.read_bytes())
+    assert ran.returncode == 0
+    (row,) = map(json.loads, ran.stdout.splitlines())
+    assert row["status"] == "screened"
+    ran = screen("-", "--out", "results.csv", input=chest.read_bytes())
+    assert ran.returncode == 2
+    assert b"--out has no effect" in ran.stderr
+    ran = screen("-", "--json", "--max-bytes", "1000", input=chest.read_bytes())
+    assert json.loads(ran.stdout)["reason"] == "too-large"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])
+def test_paths_come_on_stdin(chest, leg, text_file, end):
+    paths = (chest, leg, text_file)
+    ran = screen("-", "--json", input="".join(f"{path}{end}" for path in paths).encode())
+    assert [json.loads(line)["source"] for line in ran.stdout.splitlines()] == list(map(str, paths))
+    assert ran.returncode == 1
+    assert ran.stderr == b"1 failed, 1 rejected, 1 screened\n"
+
+
+def test_a_long_running_process_answers_line_by_line(chest, text_file, tmp_path):
+    odd = tmp_path / "line\nfeed.dcm"
+    odd.symlink_to(chest)
+    command = [sys.executable, "-m", "xrayedge", "screen", "-", "--json", "--threads", "2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for path, line in (
+            (chest, str(chest)),
+            (text_file, str(text_file)),
+            (odd, json.dumps(str(odd))),
+            (chest, str(chest)),
+        ):
+            process.stdin.write(f"{line}\n".encode())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["source"] == str(path)
+        process.stdin.close()
+        assert process.wait() == 1
+
+
+def test_ctrl_c_is_status_130_and_says_how_to_go_on(thousand, tmp_path):
+    output = tmp_path / "results.jsonl"
+    command = [sys.executable, "-m", "xrayedge", "screen", str(thousand), "--out", str(output)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and (not output.exists() or output.stat().st_size < 5_000):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert f"images are in {output}; the same command again goes on behind them" in said
+    assert said.endswith("xrayedge: interrupted\n")
+    assert all(json.loads(line) for line in output.read_text().splitlines())
