@@ -78,7 +78,7 @@ def _out_option(help_text: str) -> Callable[[_Command], _Command]:
 @click.option("--epochs", type=click.IntRange(1), help="Of the recipe's last phase.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0.0, min_open=True),
+    type=Number(0.0, min_open=True),
     help="The highest learning rate of the recipe's last phase.",
 )
 @click.option("--seed", type=int, help="Another seed than the recipe's.")
