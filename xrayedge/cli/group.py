@@ -24,7 +24,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "doctor": "models",
         "bench": "bench",
     },
-    "Serve": {},
+    "Serve": {"station": "station"},
     "Train": {
         "train": "train",
         "evaluate": "evaluate",

@@ -14,11 +14,6 @@ from ..bundle import DEFAULT_MODEL
 from ..errors import StationError
 from .tables import Table
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ObjectKind = Literal["sr", "sc"]
 Refusals = Literal["none", "sr"]
 
@@ -217,6 +212,10 @@ def load_config(path: Path) -> StationConfig:
     StationError
         Missing, not TOML, or with a key or a value that is wrong: one line, which names it.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise StationError(f"{path}: too large for a configuration")

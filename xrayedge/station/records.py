@@ -193,6 +193,15 @@ class AuditEntry:
 
 
 @dataclass(frozen=True)
+class Forgotten:
+    """Jobs that were deleted, and the files in ``incoming`` and ``outbox`` that nobody needs."""
+
+    jobs: tuple[int, ...]
+    images: tuple[str, ...]
+    objects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What the worker made of a job, written in one transaction by `Store.finish`.
 

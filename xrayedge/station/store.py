@@ -29,6 +29,7 @@ from ..errors import StationError
 from .records import (
     AuditEntry,
     Event,
+    Forgotten,
     Job,
     JobState,
     NewJob,
@@ -455,6 +456,15 @@ class Store:
                 (destination,),
             )
 
+    def forget_transaction(self, transaction_uid: str) -> None:
+        """A transaction that did not reach the peer: its sends may be asked for again."""
+        with self._transaction() as sql:
+            sql.execute(
+                "UPDATE sends SET transaction_uid = NULL WHERE transaction_uid = ?"
+                " AND state = 'sent'",
+                (transaction_uid,),
+            )
+
     def commit(self, transaction_uid: str, kept: Sequence[str], lost: Sequence[str]) -> bool:
         """A peer's answer: SOP instances that it keeps, and those that it does not.
 
@@ -517,8 +527,8 @@ class Store:
                 _set(sql, "service_days", str(days))
             return days
 
-    def forget_old(self, days: int, now: float) -> list[Job]:
-        """Delete jobs older than ``days`` that every destination has; those deleted.
+    def forget_old(self, days: int, now: float) -> Forgotten:
+        """Delete jobs older than ``days`` that every destination has.
 
         A job is old where both the clock at ``now`` and the days counted in service say so, and
         is not the newest. Their files are the caller's to delete; what it can't is found by
@@ -526,18 +536,25 @@ class Store:
         """
         with self._transaction() as sql:
             rows = sql.execute(
-                "SELECT * FROM jobs WHERE state IN ('done', 'refused') AND received_at < ?"
+                "SELECT id, file FROM jobs WHERE state IN ('done', 'refused') AND received_at < ?"
                 " AND service_day < ? AND id < (SELECT max(id) FROM jobs) AND NOT EXISTS ("
                 "  SELECT 1 FROM sends JOIN objects ON objects.id = sends.object"
                 "  WHERE objects.job = jobs.id AND (sends.state IN ('queued', 'failed')"
                 "   OR (sends.state = 'sent' AND sends.commitment)))",
                 (now - days * 86_400.0, _service_day(sql) - days),
             ).fetchall()
+            objects: list[str] = []
             for row in rows:
+                files = sql.execute("SELECT file FROM objects WHERE job = ?", (row["id"],))
+                objects += [one["file"] for one in files]
                 sql.execute("DELETE FROM jobs WHERE id = ?", (row["id"],))
             if rows:
                 _event(sql, "deleted", None, f"{len(rows)} jobs older than {days} days")
-            return [_job(row) for row in rows]
+            return Forgotten(
+                jobs=tuple(row["id"] for row in rows),
+                images=tuple(row["file"] for row in rows),
+                objects=tuple(objects),
+            )
 
     def known_files(self) -> set[str]:
         """Names of every file that a job or an object has."""

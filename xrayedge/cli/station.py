@@ -1,0 +1,236 @@
+"""`station`: a screening station, and what its keeper does with it."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from ..errors import StationError
+from ..files import write_atomically
+from ..station.config import StationConfig, load_config
+from ..station.store import Store
+from .printing import messages, printable
+
+_NOT_THERE = 1
+_DEFAULT_STATE = Path("xrayedge-station")
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="station.toml; without it the station serves this machine's browser alone.",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=_DEFAULT_STATE,
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the queue, the images and the results.",
+)
+@click.pass_context
+def station(ctx: click.Context, config_path: Path | None, state: Path) -> None:
+    """Run a screening station: images in by DICOM or folder, results to a PACS.
+
+    Ends at SIGTERM or Ctrl-C, once the image in work is finished.
+    """
+    ctx.obj = (config_path, state)
+    if ctx.invoked_subcommand is None:
+        _require()
+        _run(_config(config_path), state)
+
+
+def _run(config: StationConfig, state: Path) -> None:
+    from ..station.service import Station, open_state
+
+    with ExitStack() as stack:
+        running = Station(config, open_state(state, config, stack))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: running.request_stop())
+        running.start()
+        port = running.dicom_port
+        messages.print("station: ready" + (f", DICOM on port {port}" if port else ""))
+        running.run()
+        messages.print("station: stopped")
+
+
+@station.command()
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Check the configuration, and echo every destination.
+
+    Exit status: 0 all answer, 1 one doesn't, 2 the configuration is wrong.
+    """
+    import tempfile
+
+    from ..station.inputs.dicom import DicomListener
+    from ..station.service import check_destinations
+    from ..station.state import StateFolder
+
+    _require()
+    config = _config(ctx.obj[0])
+    with tempfile.TemporaryDirectory() as folder, StateFolder(Path(folder)) as state:
+        if config.listen is not None:  # names and certificates
+            DicomListener(config.listen, config.tls, config.destinations, state, "")
+        found = check_destinations(config, state)
+    for name, (there, said) in found.items():
+        click.echo(f"{'ok  ' if there else 'FAIL'}  {name}: {said}")
+    if not found:
+        click.echo("the configuration is right; it names no destination")
+    if not all(there for there, _ in found.values()):
+        ctx.exit(_NOT_THERE)
+
+
+@station.command()
+@click.option("--retry", metavar="ID", multiple=True, help="Do it again: J12 a job, S7 a send.")
+@click.option("--drop", metavar="ID", multiple=True, help="Give it up: J12 a job, S7 a send.")
+@click.pass_context
+def queue(ctx: click.Context, retry: tuple[str, ...], drop: tuple[str, ...]) -> None:
+    """Show what waits, what failed and what was set aside; retry or drop it.
+
+    Works while the station runs. No patient's data are shown.
+    """
+    store = _store(ctx.obj[1])
+    try:
+        for chosen, of_job, of_send, done in (
+            (retry, store.retry_job, store.retry_send, "queued again"),
+            (drop, store.drop_job, store.drop_send, "dropped"),
+        ):
+            for one in chosen:
+                kind, number = _id(one)
+                if not (of_job if kind == "J" else of_send)(number):
+                    raise StationError(f"{one}: nothing that can be {done}")
+                store.audit("station queue", f"{done} {one.upper()}")
+                click.echo(f"{one.upper()} {done}")
+        if not retry and not drop:
+            _show(store)
+    finally:
+        store.close()
+
+
+def _show(store: Store) -> None:
+    for state, count in sorted(store.job_counts().items()):
+        click.echo(f"{count} jobs {state}")
+    for job in store.jobs(states=("set-aside", "refused"), limit=100):
+        click.echo(f"J{job.id}  {job.state}  {printable(job.detail or '')}")
+    for send in store.sends(states=("queued", "failed")):
+        detail = f"  {printable(send.detail)}" if send.detail else ""
+        what = f"{send.kind} of J{send.job} to {send.destination}"
+        click.echo(f"S{send.id}  {send.state}  {what}{detail}")
+
+
+@station.command()
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False), default="station.toml")
+def init(path: Path) -> None:
+    """Write a configuration with comments to PATH (station.toml), to be edited."""
+    if path.exists():
+        raise StationError(f"{path}: is there already; choose another name")
+    try:
+        write_atomically(path, TEMPLATE.encode())
+    except OSError as error:
+        raise StationError(f"{path}: can't be written ({error.strerror})") from None
+    click.echo(f"{path} written; edit it, then: xrayedge station --config {path} check")
+
+
+@station.group()
+def audit() -> None:
+    """The record of who changed what."""
+
+
+@audit.command()
+@click.pass_context
+def verify(ctx: click.Context) -> None:
+    """Check that no entry was changed, taken out or put in between."""
+    store = _store(ctx.obj[1])
+    try:
+        click.echo(f"{store.verify_audit()} entries, none altered")
+    finally:
+        store.close()
+
+
+def _config(path: Path | None) -> StationConfig:
+    return StationConfig() if path is None else load_config(path)
+
+
+def _store(state: Path) -> Store:
+    path = state / "station.db"
+    if not path.is_file():
+        raise StationError(f"{state}: no station has its state here; give its folder by --state")
+    return Store(path)
+
+
+def _id(text: str) -> tuple[str, int]:
+    kind, number = text[:1].upper(), text[1:]
+    if kind not in ("J", "S") or not number.isascii() or not number.isdigit():
+        raise StationError(f"{text}: not an ID such as J12 or S7")
+    return kind, int(number)
+
+
+def _require() -> None:
+    needed = ("pynetdicom", "highdicom", "httpx")
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise StationError(f"a station needs {missing[0]}; pip install 'xrayedge[station]'")
+
+
+TEMPLATE = """\
+# A screening station. Research software, not a medical device.
+# Start it:  xrayedge station --config station.toml --state /var/lib/xrayedge
+
+[listen]                      # images by DICOM; without this table there is no DICOM listener
+host = "127.0.0.1"            # "0.0.0.0" for every network of this machine
+port = 11112
+ae = "XRAYEDGE"
+# Who may send. Must be set where host is not this machine's own.
+allow = [
+    # {ae = "UNIT1", host = "192.168.1.20"},
+]
+max_associations = 16
+max_bytes = 512_000_000       # of one image
+
+# [tls]                       # mutual TLS, for [listen] and for destinations with tls = true
+# cert = "station.pem"
+# key = "station.key"
+# ca = "ca.pem"
+
+# [[destination]]             # a PACS; may be given several times
+# name = "pacs"
+# host = "192.168.1.10"
+# port = 4242
+# ae = "ORTHANC"
+# kinds = ["sr", "sc"]        # the report, the overlay
+# tls = false
+# commitment = false          # ask for storage commitment; the answer comes to [listen]
+
+# [[destination]]             # a DICOMweb service
+# name = "web"
+# stow_url = "http://192.168.1.10:8042/dicom-web/studies"
+
+# [folder]                    # a folder that a unit exports to; files are taken out of it
+# path = "/data/inbox"
+# pattern = "*"
+
+[screen]
+model = "vgg16-edge"
+operating_point = "balanced"
+timeout = 60                  # seconds for one image
+min_age = 1                   # years; younger patients' images are refused
+manufacturers = []            # where not empty, images of others are refused
+station_names = []
+refusals = "none"             # "sr": a refused image gets a report that says why
+
+[console]                     # the browser's page
+host = "127.0.0.1"            # another address wants cert, key and password
+port = 8765
+
+[keep]
+days = 30                     # then deleted, once every destination has it; 0: kept for ever
+free_mb = 500                 # nothing is received when the disk has less
+"""

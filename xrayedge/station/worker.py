@@ -1,0 +1,195 @@
+"""`Worker`: takes a job, screens it, and writes its result and objects, all or nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+from ..errors import ResultsError, XrayEdgeError
+from ..output.dicom import DicomObject, secondary_capture, structured_report
+from ..result import Screening
+from ..screening import Screener
+from . import policy
+from .config import StationConfig
+from .records import Job, NewObject, Outcome
+from .state import StateFolder
+
+#: Histogram bins that a result counts in, (station name, measure, bin); see `Store.histograms`.
+Measure: TypeAlias = "Callable[[Screening, str], Sequence[tuple[str, str, int]]]"
+
+_IDLE_SECONDS = 1.0  # between two looks for jobs that another process has put back
+_TROUBLE_SECONDS = 10.0  # before the next attempt where the disk is full
+
+
+class Worker(threading.Thread):
+    """One thread that screens, job after job, until `stop` is called.
+
+    An error that nobody foresaw ends the whole process: the job is then counted as crashed, and
+    set aside if it does that again.
+
+    Parameters
+    ----------
+    config
+        How to screen, and which destinations get what.
+    state
+        Where jobs come from and objects go.
+    wake_senders
+        Called when there is something new to send.
+    measure
+        What a result counts in the histograms.
+
+    Raises
+    ------
+    XrayEdgeError
+        The model can't be loaded.
+    """
+
+    def __init__(
+        self,
+        config: StationConfig,
+        state: StateFolder,
+        *,
+        wake_senders: Callable[[], None] = lambda: None,
+        measure: Measure = lambda _screening, _station: (),
+    ) -> None:
+        super().__init__(name="worker", daemon=True)
+        self._config, self._state = config, state
+        self._wake_senders, self._measure = wake_senders, measure
+        self._point = config.screen.operating_point
+        self._screener = self._open(self._point)
+        if config.destinations:
+            import highdicom.sr  # noqa: F401 - takes seconds: not while the first image waits
+        self._halt = threading.Event()
+        self._work = threading.Event()
+        #: What ended the thread, where it was not `stop`.
+        self.failure: BaseException | None = None
+        state.wakers.append(self._work.set)
+
+    def run(self) -> None:
+        """Screen until stopped."""
+        try:
+            while not self._halt.is_set():
+                job = self._state.store.take()
+                if job is None:
+                    self._work.wait(_IDLE_SECONDS)
+                    self._work.clear()
+                else:
+                    self._do(job)
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._screener.close()
+
+    def stop(self) -> None:
+        """End after the image in work."""
+        self._halt.set()
+        self._work.set()
+
+    def _do(self, job: Job) -> None:
+        try:
+            self._state.store.finish(job.id, self._outcome(job))
+        except OSError as error:
+            # The disk is full or gone; the image is not at fault.
+            self._state.store.give_back(job.id)
+            self._state.store.warn(f"results can't be written ({error.strerror})", job.id)
+            self._halt.wait(_TROUBLE_SECONDS)
+        else:
+            self._wake_senders()
+
+    def _outcome(self, job: Job) -> Outcome:
+        path = self._state.image(job)
+        if not path.exists():
+            missing = {"status": "failed", "reason": "unreadable"}
+            return Outcome("refused", missing, "the image's file is missing")
+        verdict = policy.check(path, self._config.screen)
+        screener = self._screener_at(job.operating_point)
+        if verdict.reason is None:
+            screening = screener.screen(path, heatmap="sc" in self._kinds())
+            if verdict.warning:
+                screening = replace(screening, warnings=(*screening.warnings, verdict.warning))
+        else:
+            screening = _refused(screener, path, verdict)
+        # The file's name is random; a detail begins with its whole path.
+        detail = screening.detail and screening.detail.replace(f"{path}: ", "")
+        objects, trouble = self._objects(job, path, screening)
+        result = {**screening.to_dict(), "source": job.file, "detail": detail}
+        return Outcome(
+            "done" if screening.ok else "refused",
+            result,
+            trouble or detail,
+            objects,
+            screening.activation_map,
+            self._measure(screening, verdict.station_name),
+        )
+
+    def _kinds(self) -> set[str]:
+        return {kind for one in self._config.destinations for kind in one.kinds}
+
+    def _objects(
+        self, job: Job, path: Path, screening: Screening
+    ) -> tuple[list[NewObject], str | None]:
+        """What is to be sent, and why nothing can be."""
+        wanted = self._kinds() & ({"sr", "sc"} if screening.ok else {self._config.screen.refusals})
+        # One instance UID with two contents: the second's objects are others.
+        revision = job.sha256 if job.altered else ""
+        try:
+            made = [
+                (kind, write(screening, path, revision=revision))
+                for kind, write in (("sr", structured_report), ("sc", secondary_capture))
+                if kind in wanted
+            ]
+        except ResultsError as error:
+            return [], str(error).replace(f"{path}: ", "")
+        return [self._kept(kind, one) for kind, one in made], None
+
+    def _kept(self, kind: str, made: DicomObject) -> NewObject:
+        return NewObject(
+            kind,
+            self._state.keep_object(made.content),
+            made.sop_class_uid,
+            made.sop_instance_uid,
+            made.transfer_syntax_uid,
+            {one.name: one.commitment for one in self._config.destinations if kind in one.kinds},
+        )
+
+    def _screener_at(self, point: str) -> Screener:
+        """The screener at an operating point; the configuration's where the model has no such."""
+        if point != self._point:
+            try:
+                screener = self._open(point)
+            except XrayEdgeError:
+                self._state.store.warn(f"the model has no operating point {point!r}")
+                return self._screener
+            self._screener.close()
+            self._screener, self._point = screener, point
+        return self._screener
+
+    def _open(self, point: str) -> Screener:
+        screen = self._config.screen
+        screener = Screener(
+            screen.model, threads=screen.threads, operating_point=point, timeout=screen.timeout
+        )
+        screener.warm_up()
+        return screener
+
+
+def _refused(screener: Screener, path: Path, verdict: policy.Verdict) -> Screening:
+    return Screening(
+        source=str(path),
+        status="rejected",
+        reason=verdict.reason,
+        detail=verdict.detail,
+        label=None,
+        certain=None,
+        probabilities=None,
+        frontal_score=None,
+        model=screener.bundle.name,
+        version=screener.bundle.version,
+        precision=screener.precision,
+        engine=screener.engine,
+        operating_point=screener.operating_point,
+        timings_ms={},
+    )
