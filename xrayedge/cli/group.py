@@ -39,6 +39,7 @@ _MODULES = {verb: module for verbs in _SECTIONS.values() for verb, module in ver
 _EXTRAS = {
     "cryptography": "fleet",
     "highdicom": "dicom-out",
+    "httpx": "station",
     "keras": "train",
     "matplotlib": "train",
     "onnx": "convert",
