@@ -20,6 +20,7 @@ from .errors import BundleError
 from .files import write_atomically
 from .installed import installed_folder
 from .manifest import (
+    HEALTHY,
     FrontalGate,
     GoldenVector,
     Histogram,
@@ -39,6 +40,7 @@ from .schema import decode
 __all__ = [
     "DEFAULT_MODEL",
     "FORMAT_VERSION",
+    "HEALTHY",
     "MANIFEST",
     "SHIPPED",
     "FrontalGate",
@@ -146,6 +148,18 @@ class ModelBundle:
         """Every file that the manifest names: the classifier's, then the frontal check's."""
         yield from self.classifier.variants
         yield from self.frontal.network.variants
+
+    def digest(self) -> str:
+        """A sha256 of all that scores depend on, for what is fitted to them; see `site`."""
+        network = self.classifier
+        made_of = {
+            "classes": network.classes,
+            "preprocessing": network.preprocessing.to_dict(),
+            "temperature": network.temperature,
+            "weights": network.operating_points[0].weights,
+            "files": sorted(variant.sha256 for variant in network.variants),
+        }
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
     def formats(self, precision: Precision) -> frozenset[ModelFormat]:
         """The formats with all that screens: the classifier in a precision, and the frontal check.

@@ -7,6 +7,7 @@ XrayEdgeError
 ├── BundleError           a model bundle is missing, altered or of an unknown format
 ├── FleetError            a model can't be signed, trusted, installed or gone back to
 ├── EngineError           an inference engine is missing or can't run a model file
+├── SiteError             a site profile can't be made, read or used
 ├── BenchmarkError        something can't be measured, or a saved report can't be read
 ├── ResultsError          results can't be written where they were asked for
 ├── StationError          a station's configuration or state can't be used
@@ -61,6 +62,10 @@ class FleetError(XrayEdgeError):
 
 class EngineError(XrayEdgeError):
     """An inference engine that is missing or can't run a model file."""
+
+
+class SiteError(XrayEdgeError):
+    """A site profile that can't be made, read or used."""
 
 
 class BenchmarkError(XrayEdgeError):

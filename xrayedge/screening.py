@@ -24,6 +24,7 @@ from .opacities import Opacity
 from .preprocessing import halved_for
 from .result import Screening
 from .scores import decide
+from .site import SiteProfile, open_site
 from .streams import in_order
 
 #: Shorter side, in pixels, under which a picture is refused: half of the classifier's input.
@@ -53,6 +54,9 @@ class Screener:
         Processor threads for one picture.
     operating_point
         ``balanced``, or ``sensitive``: finds more COVID-19 and raises more false alarms.
+    site
+        A hospital's profile, or the file of one, whose operating point takes the place of the
+        bundle's; see `site`.
     limits
         Largest file and picture accepted.
     auto_orient
@@ -81,6 +85,7 @@ class Screener:
         engine: EngineName | None = None,
         threads: int = 1,
         operating_point: str = "balanced",
+        site: SiteProfile | str | Path | None = None,
         limits: Limits | None = None,
         auto_orient: bool = False,
         timeout: float | None = None,
@@ -94,8 +99,12 @@ class Screener:
         self.bundle = ModelBundle.load(model)
         self.precision = precision
         self.engine = engine or preferred_engine(self.bundle.formats(precision))
-        self.operating_point = operating_point
-        self._point = self.bundle.classifier.operating_point(operating_point)
+        self._point = (
+            self.bundle.classifier.operating_point(operating_point)
+            if site is None
+            else open_site(site).point_for(self.bundle)
+        )
+        self.operating_point = self._point.name
         self._limits = limits or Limits()
         self._auto_orient = auto_orient
         self._timeout = timeout

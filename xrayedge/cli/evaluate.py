@@ -13,7 +13,13 @@ from rich.table import Table
 from ..bundle import Precision
 from ..engines import EngineName
 from ..files import write_atomically
-from .options import engine_option, precision_option, where_option
+from .options import (
+    engine_option,
+    precision_option,
+    refuse_ignored,
+    site_option,
+    where_option,
+)
 from .printing import messages, printable, quiet_tensorflow, results, wide_results
 
 if TYPE_CHECKING:
@@ -44,6 +50,7 @@ _OF_PARTS = ("accuracy", "recall/", "auc/", "ill_not_called")
 )
 @click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check, by kind.")
 @click.option("--operating-point", help="Weigh a bundle's scores as this operating point does.")
+@site_option
 @precision_option
 @engine_option
 @where_option
@@ -56,6 +63,7 @@ def evaluate(
     by: tuple[str, ...],
     frontal: bool,
     operating_point: str | None,
+    site: Path | None,
     precision: Precision,
     engine: EngineName | None,
     where: list[tuple[str, str]],
@@ -66,11 +74,13 @@ def evaluate(
 
     Exit status: 0 all images were scored, 1 some could not be read, 2 wrong usage.
     """
+    if site is not None:
+        refuse_ignored(ctx, "with --site, which has an operating point of its own", "operating_point")
     quiet_tensorflow()
     from .. import evaluation
     from ..data import load_to_evaluate
 
-    scoring = _open(model, precision, engine, frontal, operating_point)
+    scoring = _open(model, precision, engine, frontal, operating_point, site)
     samples, seen = load_to_evaluate(
         data,
         where,
@@ -117,16 +127,17 @@ def _open(
     engine: EngineName | None,
     frontal: bool,
     operating_point: str | None,
+    site: Path | None,
 ) -> ScoringModel:
     from ..evaluation import ScoringModel
     from ..training.run import RECORD
 
     if not (Path(model) / RECORD).is_file():
         return ScoringModel.from_bundle(
-            model, precision, engine, frontal=frontal, operating_point=operating_point
+            model, precision, engine, frontal=frontal, operating_point=operating_point, site=site
         )
-    if operating_point is not None:
-        raise click.UsageError("--operating-point is for bundles; a run has none")
+    if operating_point is not None or site is not None:
+        raise click.UsageError("--operating-point and --site are for bundles; a run has none")
     from ..training.scoring import scoring_model
 
     return scoring_model(Path(model))

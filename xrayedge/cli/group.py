@@ -20,6 +20,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _SECTIONS: dict[str, dict[str, str]] = {
     "Screen": {
         "screen": "screen",
+        "calibrate": "calibrate",
         "models": "models",
         "doctor": "models",
         "bench": "bench",

@@ -59,6 +59,13 @@ engine_option = click.option(
     show_default="the first installed",
 )
 
+site_option = click.option(
+    "--site",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Use the operating point of this profile, made by `calibrate`.",
+)
+
 
 def folder_option(name: str, help_text: str) -> Callable[[_Command], _Command]:
     return click.option(

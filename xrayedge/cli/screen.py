@@ -24,6 +24,7 @@ from .options import (
     model_option,
     precision_option,
     refuse_ignored,
+    site_option,
 )
 from .printing import messages, printable, quiet_engines, results
 from .stdin import read_stdin
@@ -52,6 +53,7 @@ _RESULTS_FILE = click.Path(path_type=Path, dir_okay=False)
     help="balanced; sensitive: finds more COVID-19 and raises more false alarms; or specific: "
     "calls fewer healthy people ill and misses more.",
 )
+@site_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per image and line.")
 @click.option(
     "--out",
@@ -94,6 +96,7 @@ def screen(
     providers: tuple[str, ...],
     threads: int,
     operating_point: str,
+    site: Path | None,
     as_json: bool,
     out: Path | None,
     old_out: Path | None,
@@ -116,6 +119,8 @@ def screen(
     """
     if out and old_out:
         raise click.UsageError("--output is the old name of --out; give one of them.")
+    if site is not None:
+        refuse_ignored(ctx, "with --site, which has an operating point of its own", "operating_point")
     outputs = Outputs(results=out or old_out, heatmaps=heatmap, reports=dicom_sr, captures=dicom_sc)
     streamed = _STDIN in paths
     if streamed and len(paths) > 1:
@@ -132,6 +137,7 @@ def screen(
             engine=engine,
             threads=threads,
             operating_point=operating_point,
+            site=site,
             limits=Limits(max_bytes=max_bytes, max_pixels=max_pixels),
             auto_orient=auto_orient,
             timeout=timeout,

@@ -15,6 +15,7 @@ from ..classifier import Classifier
 from ..data import Sample, TrainingData, read_sample
 from ..engines import EngineName, preferred_engine
 from ..preprocessing import Preprocessing
+from ..site import SiteProfile, open_site
 
 #: Probabilities and activation map of one image.
 Judgement = tuple[NDArray[np.float64], NDArray[np.float32]]
@@ -60,11 +61,12 @@ class ScoringModel:
         *,
         frontal: bool,
         operating_point: str | None = None,
+        site: SiteProfile | str | Path | None = None,
     ) -> ScoringModel:
         """A bundle's classifier or frontal check, in the engine that a device would use.
 
-        With an operating point the scores are the probabilities after its weights, so that the
-        largest is the label that a device gives there.
+        With an operating point, or that of a site's profile, the scores are the probabilities
+        after its weights, so that the largest is the label that a device gives there.
         """
         bundle = ModelBundle.load(folder)
         network = bundle.frontal.network if frontal else bundle.classifier
@@ -77,10 +79,14 @@ class ScoringModel:
             threads,
         )
 
+        point = None
+        if site is not None:
+            point = open_site(site).point_for(bundle)
+        elif operating_point is not None:
+            point = network.operating_point(operating_point)
         weights = np.ones(len(network.classes))
-        if operating_point is not None:
-            chosen = network.operating_point(operating_point).weights
-            weights = np.array([chosen[name] for name in network.classes])
+        if point is not None:
+            weights = np.array([point.weights[name] for name in network.classes])
 
         def judge(inputs: NDArray[np.uint8]) -> Judgement:
             scores, found = classifier.classify(inputs)
@@ -93,7 +99,7 @@ class ScoringModel:
             network.preprocessing,
             judge,
             (bundle.frontal.label, bundle.frontal.threshold) if frontal else None,
-            () if operating_point is not None else network.operating_points,
+            network.operating_points if point is None else (),
             network.opacity,
             TrainingData.from_record(made_of.get("data") or {}, made_of.get("recipe") or {}),
         )
