@@ -75,7 +75,7 @@ def evaluate(
     Exit status: 0 all images were scored, 1 some could not be read, 2 wrong usage.
     """
     if site is not None:
-        refuse_ignored(ctx, "with --site, which has an operating point of its own", "operating_point")
+        refuse_ignored(ctx, "with --site, which has a point of its own", "operating_point")
     quiet_tensorflow()
     from .. import evaluation
     from ..data import load_to_evaluate

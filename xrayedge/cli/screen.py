@@ -120,7 +120,7 @@ def screen(
     if out and old_out:
         raise click.UsageError("--output is the old name of --out; give one of them.")
     if site is not None:
-        refuse_ignored(ctx, "with --site, which has an operating point of its own", "operating_point")
+        refuse_ignored(ctx, "with --site, which has a point of its own", "operating_point")
     outputs = Outputs(results=out or old_out, heatmaps=heatmap, reports=dicom_sr, captures=dicom_sc)
     streamed = _STDIN in paths
     if streamed and len(paths) > 1:
