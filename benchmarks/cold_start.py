@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from typing import Any
 
 from xrayedge.bundle import DEFAULT_MODEL
 
@@ -92,7 +93,7 @@ def main() -> int:
     for _ in range(chosen.rounds):
         for name, program in programs.items():
             runs[name].append(run(program))
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         name: {
             "seconds": statistics.median(one[0] for one in found),
             "peak_rss_mb": statistics.median(one[1] for one in found),

@@ -132,7 +132,7 @@ def measure_overhead(
         picture = pictures[number % len(pictures)][np.newaxis]
         for call, times in ((classifier.classify, ours), (run, theirs)):
             started = time.perf_counter()
-            call(picture)  # type: ignore[operator]
+            call(picture)
             times.append((time.perf_counter() - started) * 1000.0)
     return {"ours_ms": ours[WARMUP:], "theirs_ms": theirs[WARMUP:]}
 

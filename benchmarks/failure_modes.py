@@ -43,7 +43,7 @@ def _blurred(pixels: Grey) -> Grey:
 
 
 def _labelled(pixels: Grey) -> Grey:
-    marked = pixels.copy()
+    marked: Grey = pixels.copy()
     for text, row in (("AP SUPINE", 70), ("MOBILE", 120)):
         cv2.putText(marked, text, (40, row), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 3)
     return marked
@@ -58,9 +58,8 @@ def _cropped(pixels: Grey) -> Grey:
 
 def _collimated(pixels: Grey) -> Grey:
     inset = min(pixels.shape) // 12
-    return cv2.copyMakeBorder(
-        pixels[inset:-inset, inset:-inset], *[inset] * 4, cv2.BORDER_CONSTANT, value=(0,)
-    ).astype(np.uint8)
+    inside = pixels[inset:-inset, inset:-inset]
+    return np.pad(inside, inset)
 
 
 def _dark(pixels: Grey) -> Grey:
@@ -102,7 +101,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the picture, PNG")
     arguments = parser.parse_args()
     screener = Screener(arguments.model)
-    pixels = read(get_testdata_file("RG1_UNCR.dcm")).pixels
+    pixels = read(str(get_testdata_file("RG1_UNCR.dcm"))).pixels
     scale = _LONG_SIDE / max(pixels.shape)
     pixels = np.asarray(
         cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), dtype=np.uint8

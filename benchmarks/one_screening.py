@@ -170,7 +170,7 @@ def main() -> None:
     add_where(parser)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    genuine = read(get_testdata_file("RG1_UNCR.dcm")).pixels
+    genuine = read(str(get_testdata_file("RG1_UNCR.dcm"))).pixels
     enlarged = cv2.resize(genuine, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     pixels = np.ascontiguousarray(enlarged, dtype=np.uint8)
     milliseconds = measure(steps(pixels))

@@ -40,7 +40,7 @@ def in_floats(
     colours = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     share = (COVER * strength)[:, :, np.newaxis]
     blended = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) * (1.0 - share) + colours * share
-    return np.rint(blended).astype(np.uint8)
+    return np.asarray(np.rint(blended), np.uint8)
 
 
 def milliseconds(work: Callable[[], object]) -> float:
@@ -55,9 +55,8 @@ def main() -> None:
     parser.add_argument("image", nargs="?", type=Path)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    pixels = read(arguments.image).pixels if arguments.image else cv2.resize(
-        phantom(1), (2175, 2048), interpolation=cv2.INTER_CUBIC
-    )  # fmt: skip
+    drawn = cv2.resize(phantom(1), (2175, 2048), interpolation=cv2.INTER_CUBIC)
+    pixels = read(arguments.image).pixels if arguments.image else np.asarray(drawn, np.uint8)
     activation_map = np.random.default_rng(0).normal(size=(7, 7, 3)).astype(np.float32)
     preprocessing = Preprocessing()
 

@@ -32,8 +32,6 @@ from pydicom.data import get_testdata_file
 from quantise import int8_onnx, int8_tflite
 from rich.console import Console
 from rich.progress import Progress
-from xrayedge.converters import onnx as to_onnx
-from xrayedge.converters.calibration_set import CalibrationSet
 
 from xrayedge import ModelBundle, read, shipped_bundles
 from xrayedge.bench.accuracy import load_samples
@@ -43,6 +41,8 @@ from xrayedge.bench.report import Report
 from xrayedge.bench.stages import realistic_pictures
 from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.bench.tables import TextTable, machine_table, notes, rows_table, stages_table
+from xrayedge.converters import onnx as to_onnx
+from xrayedge.converters.calibration_set import CalibrationSet
 from xrayedge.files import write_atomically
 from xrayedge.training.network import ARCHITECTURES, MAP_LAYER, build
 
@@ -282,7 +282,7 @@ def main() -> None:
     bundles = [ModelBundle.load(name) for name in shipped_bundles()]
     chosen.work.mkdir(parents=True, exist_ok=True)
 
-    pictures = [sample.path for sample in samples] or [Path(get_testdata_file("RG1_UNCR.dcm"))]
+    pictures = [sample.path for sample in samples] or [Path(str(get_testdata_file("RG1_UNCR.dcm")))]
     jobs: list[Contender] = []
     overheads: dict[str, dict[str, Any]] = {}
     for bundle in bundles:

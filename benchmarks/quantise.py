@@ -19,9 +19,9 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
+
 from xrayedge.converters import onnx as to_onnx
 from xrayedge.converters.calibration_set import CalibrationSet
-
 from xrayedge.training.network import activation_map_model
 
 

@@ -104,7 +104,7 @@ def black_out(pixels: np.ndarray) -> np.ndarray:
         (round(side * low), round(side * high))
         for side, (low, high) in zip(pixels.shape, BLACKED_OUT, strict=True)
     )
-    blacked = pixels.copy()
+    blacked: np.ndarray = pixels.copy()
     blacked[top:bottom, left:right] = 0
     return blacked
 

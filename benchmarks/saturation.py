@@ -24,10 +24,10 @@ import keras
 import numpy as np
 from commandline import add_where
 from onnxruntime.quantization import QuantType
+
 from xrayedge.converters import calibration_set, equalisation, onnx, ranges, rounding
 from xrayedge.converters.outputs import keras_maps
 from xrayedge.converters.trained import TrainedRun
-
 from xrayedge.data import load_dataset, model_inputs
 from xrayedge.machine import describe
 from xrayedge.scores import probabilities
@@ -96,11 +96,12 @@ def _run(folder: Path, model: Path, precise: str, emulator: tuple[str, ...]) -> 
     script.write_text(RUN)
     # An emulated interpreter does not find a virtual environment's packages by itself.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [*emulator, Path(sys.executable).resolve(), script, model, precise]
+    command: list[str | Path] = [*emulator, Path(sys.executable).resolve(), script, model, precise]
     subprocess.run(
         [*command, folder / "inputs.npy", output], check=True, env=environment, stderr=None
     )
-    return np.load(output)
+    maps: np.ndarray = np.load(output)
+    return maps
 
 
 if __name__ == "__main__":

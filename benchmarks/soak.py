@@ -125,7 +125,7 @@ def main() -> int:
     options = {"precision": chosen.precision, "engine": chosen.engine}
     bundle = ModelBundle.load(chosen.model)
     names = ("RG1_UNCR.dcm", "RG3_UNCR.dcm", "MR2_UNCR.dcm")
-    sources = [Path(get_testdata_file(name)) for name in names] + [Path(__file__)]
+    sources = [Path(str(get_testdata_file(name))) for name in names] + [Path(__file__)]
 
     shared = Screener(chosen.model, **options)
     phases = {
@@ -142,7 +142,8 @@ def main() -> int:
     def screen_with_own(source: Path) -> Screening:
         if not hasattr(own, "screener"):
             own.screener = Screener(chosen.model, **options)
-        return own.screener.screen(source)
+        screening: Screening = own.screener.screen(source)
+        return screening
 
     apart = soak(screen_with_own, sources, chosen.screenings, chosen.threads, "a screener each")
     print(

@@ -33,12 +33,12 @@ from numpy.typing import NDArray
 from peers import keras_peers, multiply_accumulates
 from quantise import int8_onnx, int8_tflite
 from rich.console import Console
+
+from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.converters import calibration_set, equalisation, ranges, rounding
 from xrayedge.converters import onnx as to_onnx
 from xrayedge.converters import tflite as to_tflite
 from xrayedge.converters.outputs import engine_maps
-
-from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
 from xrayedge.engines import EngineName, open_engine
 from xrayedge.errors import RunError

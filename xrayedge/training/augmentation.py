@@ -286,7 +286,7 @@ def _degrade(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
 
 def _erase(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     height, width = pixels.shape
-    erased = pixels.copy()
+    erased: NDArray[np.uint8] = pixels.copy()
     rows, columns = (max(1, round(side * rng.uniform(0.05, 0.25))) for side in (height, width))
     top, left = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width - columns + 1))
     erased[top : top + rows, left : left + columns] = rng.integers(0, 256)
@@ -296,7 +296,7 @@ def _erase(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 def _write(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """One to three lines of capitals and digits, bright or dark, mostly near an edge."""
     height, width = pixels.shape
-    written = pixels.copy()
+    written: NDArray[np.uint8] = pixels.copy()
     size = min(height, width) * rng.uniform(0.03, 0.08)  # of a capital
     scale, thickness = size / _CAPITAL, max(1, round(size / 8))
     left = round(width * _near_an_edge(rng))

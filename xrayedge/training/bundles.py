@@ -125,7 +125,8 @@ def read_convolutions(content: bytes) -> list[Convolution]:
         if tensor.Type() not in types:
             raise RunError("the file's weights are not float32 or float16")
         data = file.Buffers(tensor.Buffer()).DataAsNumpy()
-        return np.frombuffer(data, types[tensor.Type()]).reshape(tensor.ShapeAsNumpy()).astype("f4")
+        stored = np.frombuffer(data, types[tensor.Type()]).reshape(tensor.ShapeAsNumpy())
+        return np.asarray(stored, np.float32)
 
     return [
         # OHWI in the file, HWIO in Keras.
