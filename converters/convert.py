@@ -22,16 +22,16 @@ from xrayedge.data import NON_CLASSES, Sample, model_inputs
 from xrayedge.engines import ENGINES, EngineName, open_engine
 from xrayedge.errors import ConversionError
 from xrayedge.evaluation import check_labels, patient_numbers
-from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.files import write_atomically
 from xrayedge.training.run import MODEL
 
 from . import calibration_set, layer_noise, onnx, parity
 from .int8 import Int8, quantise
-from .outputs import Outputs, engine_outputs, keras_outputs
+from .outputs import Outputs, engine_outputs, keras_maps, keras_outputs, read_maps
 from .parity import FLOORS, ParitySet
 from .steps import Progress, Steps
 from .trained import TrainedRun
+from .val import ValDescription, describe, opacity_settings
 from .variants import FRONTAL_VARIANTS, INT8_WEIGHTS, VARIANTS, VariantName, build
 
 __all__ = ["TrainedRun", "convert"]
@@ -39,6 +39,8 @@ __all__ = ["TrainedRun", "convert"]
 _THREADS = 2
 #: Steps of a network beside one for each of its files: scoring; and those of `int8.quantise`.
 _SCORING, _INT8_STEPS = 1, 4
+#: Steps of a bundle beside its networks': what it says of `val`.
+_DESCRIBING = 1
 
 
 def convert(
@@ -86,28 +88,29 @@ def convert(
     if isinstance(frontal, TrainedRun) and frontal.record.threshold is None:
         raise ConversionError(f"{frontal.folder}: not the run of a frontal check")
     out.parent.mkdir(parents=True, exist_ok=True)
-    total = _steps_of(variants) + (
-        _steps_of(FRONTAL_VARIANTS) if isinstance(frontal, TrainedRun) else 0
-    )
-    steps = Steps(total, progress)
+    jobs = [variants, FRONTAL_VARIANTS] if isinstance(frontal, TrainedRun) else [variants]
+    steps = Steps(sum(map(_steps_of, jobs)) + _DESCRIBING, progress)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         folder = Path(temporary) / "new"
         folder.mkdir()
         job = _Job(folder, name, model_version, force, debug_layers, steps)
-        network, made_from = job.network("classifier", classifier, variants, parity_samples)
+        made = job.network("classifier", classifier, variants, parity_samples)
         gate, gate_made_from = job.gate(frontal)
+        val = job.describe(classifier.held_out, made, gate)
         ModelBundle(
             folder=folder,
             name=name,
             version=model_version,
-            classifier=network,
+            classifier=replace(made.network, operating_points=val.operating_points),
             frontal=gate,
+            val_curve=val.curve,
+            reference=val.histograms,
             provenance={
                 "xrayedge": version("xrayedge"),
                 "tensorflow": tf.__version__,
                 "onnxruntime": version("onnxruntime"),
                 "tf2onnx": version("tf2onnx"),
-                "classifier": made_from,
+                "classifier": made.provenance,
                 "frontal": gate_made_from,
             },
         ).write_manifest()
@@ -119,6 +122,15 @@ def convert(
 def _steps_of(names: Sequence[VariantName]) -> int:
     int8 = any(precision in INT8_WEIGHTS for _, precision in names)
     return _SCORING + (_INT8_STEPS if int8 else 0) + len(names)
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """A network's entry in the manifest, what it was made from, and its float scores on `val`."""
+
+    network: Network
+    provenance: dict[str, Any]
+    reference: Outputs
 
 
 @dataclass(frozen=True)
@@ -136,8 +148,8 @@ class _Job:
         run: TrainedRun,
         names: Sequence[VariantName],
         parity_samples: Sequence[Sample],
-    ) -> tuple[Network, dict[str, Any]]:
-        """Write a network's files; its entry in the manifest, and what it was made from."""
+    ) -> _Converted:
+        """Write a network's files."""
         record, dataset = run.record, run.dataset
         samples = [
             sample
@@ -153,7 +165,15 @@ class _Job:
         held_out = run.held_out
         self.steps.begin(f"{part}: score {len(held_out) + len(samples)} images in float")
         inputs = model_inputs(held_out, network.preprocessing)
-        reference = keras_outputs(model, inputs, network)
+        maps = keras_maps(model, inputs)
+        if record.recipe.opacity:
+            settings = opacity_settings(held_out, maps[..., -1], network.preprocessing)
+            network = replace(network, opacity=settings)
+            self.steps.note(
+                f"opacities: threshold {settings.threshold:.2f}, temperature "
+                f"{settings.temperature:.2f}, bias {settings.bias:+.2f}"
+            )
+        reference = read_maps(maps, network)
         images = _parity_set(model, network, samples)
         provenance: dict[str, Any] = {
             "recipe": record.recipe.to_dict(),
@@ -183,10 +203,7 @@ class _Job:
         network = replace(network, variants=tuple(variants))
         if not network.variants:
             raise ConversionError(f"{part}: no file meets its floor; see above")
-        if part == "classifier":
-            scored = _scored(record.classes, held_out, reference.probabilities)
-            network = replace(network, operating_points=fit_operating_points(scored))
-        return network, provenance
+        return _Converted(network, provenance, reference)
 
     def gate(self, frontal: TrainedRun | ModelBundle) -> tuple[FrontalGate, dict[str, Any]]:
         """Write the frontal check's files; its entry in the manifest, and what it was made from."""
@@ -197,10 +214,26 @@ class _Job:
         label, threshold = frontal.record.recipe.turned_label, frontal.record.threshold
         if label is None or threshold is None:
             raise ConversionError(f"{frontal.folder}: not the run of a frontal check")
-        network, made_from = self.network("frontal", frontal, FRONTAL_VARIANTS, ())
-        if len(network.variants) < len(FRONTAL_VARIANTS):
+        made = self.network("frontal", frontal, FRONTAL_VARIANTS, ())
+        if len(made.network.variants) < len(FRONTAL_VARIANTS):
             raise ConversionError("the frontal check needs all its files; see above (or --force)")
-        return FrontalGate(network, label, threshold), made_from
+        return FrontalGate(made.network, label, threshold), made.provenance
+
+    def describe(
+        self, samples: Sequence[Sample], made: _Converted, gate: FrontalGate
+    ) -> ValDescription:
+        """Fit the operating points, and measure what the bundle says of its `val`."""
+        self.steps.begin(f"classifier: fit operating points on {len(samples)} images")
+        variant = gate.network.variants[0]
+        content = (self.folder / variant.file).read_bytes()
+        engine = open_engine(_engine_for(variant.format), content, threads=_THREADS)
+        classes, scores = made.network.classes, made.reference.probabilities
+        described = describe(samples, classes, scores, gate, engine)
+        for point in described.operating_points:
+            self.steps.note(
+                f"{point.name}: sensitivity {point.sensitivity}, specificity {point.specificity}"
+            )
+        return described
 
     def _quantise(
         self,
@@ -295,18 +328,6 @@ def _parity_set(model: keras.Model, network: Network, samples: Sequence[Sample])
         labels=np.array([network.classes.index(sample.label) for sample in samples]),
         groups=patient_numbers([sample.group for sample in samples]),
         reference=keras_outputs(model, inputs, network),
-    )
-
-
-def _scored(
-    classes: tuple[str, ...], samples: Sequence[Sample], probabilities: NDArray[np.float64]
-) -> Scored:
-    return Scored(
-        classes,
-        probabilities,
-        labels=[sample.label for sample in samples],
-        sources=[sample.source for sample in samples],
-        groups=[sample.group for sample in samples],
     )
 
 

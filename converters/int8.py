@@ -16,6 +16,7 @@ from xrayedge.engines import open_engine
 from . import equalisation, ranges, rounding, tflite
 from .calibration_set import CalibrationSet
 from .outputs import Outputs, engine_outputs
+from .quiet import quiet_converters
 
 _THREADS = 2
 
@@ -85,7 +86,9 @@ def quantise(
     step(f"choose among {len(candidates)} methods of ranges on {len(inputs)} images")
     differences = {}
     for method, found in candidates.items():
-        engine = open_engine("litert", tflite.static_int8(rounded, found), threads=_THREADS)
+        with quiet_converters():
+            content = tflite.static_int8(rounded, found)
+        engine = open_engine("litert", content, threads=_THREADS)
         differences[method] = reference.mean_difference(engine_outputs(engine, inputs, network))
     best = min(differences, key=lambda method: differences[method])
     provenance = {

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from xrayedge import opacities
 from xrayedge.bundle import Network
 from xrayedge.engines import Engine
 from xrayedge.scores import probabilities
@@ -40,7 +41,8 @@ class Outputs:
 def read_maps(maps: NDArray[np.float32], network: Network) -> Outputs:
     """The outputs that activation maps ``float32 [N, h, w, channels]`` stand for."""
     classes = len(network.classes)
-    return Outputs(probabilities(maps[..., :classes], network.temperature), None)
+    opacity = None if network.opacity is None else opacities.scores(maps[..., -1], network.opacity)
+    return Outputs(probabilities(maps[..., :classes], network.temperature), opacity)
 
 
 def keras_maps(model: keras.Model, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:

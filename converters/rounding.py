@@ -9,6 +9,7 @@ give, is first fitted to what the float layer gave, and its bias takes up what i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -23,6 +24,8 @@ from .equalisation import INT8_MAX, convolutions
 _RIDGE = 1e-2  # of the mean square of the inputs: how dear it is to leave the float weights
 _BLOCK = 128  # rows of a kernel whose errors are passed on together
 _BATCH = 8
+_FLOAT_BYTES = 4
+_MOST_KEPT = 500_000_000  # bytes of maps; of VGG16's at 224 pixels, those from block 3 on
 
 Matrix = NDArray[np.float64]
 
@@ -36,19 +39,45 @@ def round_kernels(model: keras.Model, calibration: CalibrationSet) -> keras.Mode
     rounded = keras.models.clone_model(model)
     rounded.set_weights(model.get_weights())
     hidden = convolutions(model)[:-1]
-    starts = range(0, len(calibration.inputs), _BATCH)
-    wholes: list[Any] = [calibration.inputs[start : start + _BATCH] for start in starts]
-    copies = list(wholes)
+    wholes, copies = _Maps(calibration.inputs), _Maps(calibration.inputs)
     for layer, copy in zip(model.layers[1:], rounded.layers[1:], strict=True):
         if layer in hidden:
             reach = layer.kernel_size[0]
             _round_layer(layer, copy, sample_patches(wholes, reach), sample_patches(copies, reach))
         if layer is hidden[-1]:
             break
-        for number in range(len(starts)):  # in place: the maps of all images are large
-            wholes[number] = np.asarray(layer(wholes[number]))
-            copies[number] = np.asarray(copy(copies[number]))
+        wholes.go_through(layer)
+        copies.go_through(copy)
     return rounded
+
+
+class _Maps:
+    """The maps of all images after some layers, batch by batch.
+
+    They are kept where they take little memory. The wide ones of a large network's first layers
+    are computed again from the last kept ones each time: at 224 pixels they are 13 MB an image.
+    """
+
+    def __init__(self, inputs: NDArray[np.uint8]) -> None:
+        starts = range(0, len(inputs), _BATCH)
+        self._kept: list[Any] = [inputs[start : start + _BATCH] for start in starts]
+        self._beyond: list[keras.layers.Layer] = []
+
+    def go_through(self, layer: keras.layers.Layer) -> None:
+        """Go on to what ``layer``, which will not change any more, makes of the maps."""
+        self._beyond.append(layer)
+        largest = int(np.prod(layer.output.shape[1:])) * _FLOAT_BYTES * sum(map(len, self._kept))
+        if largest <= _MOST_KEPT:
+            for number, batch in enumerate(self):  # in place: never all batches twice
+                self._kept[number] = batch
+            self._beyond = []
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        for kept in self._kept:
+            batch = kept
+            for layer in self._beyond:
+                batch = layer(batch)
+            yield np.asarray(batch)
 
 
 def _round_layer(

@@ -11,6 +11,7 @@ from xrayedge.errors import ConversionError
 
 from . import onnx, tflite
 from .int8 import Int8
+from .quiet import quiet_converters
 
 VariantName = tuple[ModelFormat, Precision]
 
@@ -62,10 +63,15 @@ def build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
     int8
         What `int8.quantise` made of it.
     """
+    if name[1] in INT8_WEIGHTS and int8 is None:
+        raise ConversionError(f"{name[1]} needs the model with int8 weights")
+    with quiet_converters():
+        return _build(name, model, int8)
+
+
+def _build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
     model_format, precision = name
-    if precision in INT8_WEIGHTS:
-        if int8 is None:
-            raise ConversionError(f"{precision} needs the model with int8 weights")
+    if int8 is not None and precision in INT8_WEIGHTS:
         if precision == "dynamic":
             return tflite.dynamic_int8(int8.model)
         recipe = tflite.static_int8 if model_format == "tflite" else onnx.static_int8

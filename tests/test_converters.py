@@ -1,5 +1,6 @@
 """From two small training runs to a bundle that screens."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -15,6 +16,9 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
 
 from sklearn.metrics import roc_auc_score
+
+from xrayedge import ModelBundle, golden
+from xrayedge.bundle import MANIFEST
 from xrayedge.converters import (
     calibration_set,
     equalisation,
@@ -29,9 +33,6 @@ from xrayedge.converters import convert as conversion
 from xrayedge.converters.convert import convert
 from xrayedge.converters.trained import TrainedRun
 from xrayedge.converters.variants import VARIANTS, variants_of
-
-from xrayedge import ModelBundle, golden
-from xrayedge.bundle import MANIFEST
 from xrayedge.data import Sample, load_dataset
 from xrayedge.engines import open_engine
 from xrayedge.errors import ConversionError, RunError
@@ -44,17 +45,23 @@ from xrayedge.training.train import train
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Upright bars that are wide or narrow."""
+    """Upright bars: the narrow are healthy, the wide are ill, and boxes say where."""
     root = tmp_path_factory.mktemp("bars")
     rng = np.random.default_rng(0)
-    for label, half in (("narrow", 5), ("wide", 22)):
+    rows = [("file", "label", "opacity_boxes")]
+    for label, half in (("healthy", 5), ("covid", 22)):
         (root / label).mkdir()
         for number in range(18):
             pixels = rng.integers(0, 60, (128, 128)).astype(np.uint8)
             column = int(rng.integers(50, 78))
             pixels[:, column - half : column + half] = 220
             cv2.imwrite(str(root / label / f"{number}.png"), pixels)
-    return root
+            box = [(column - half) / 128, 0.0, (column + half) / 128, 1.0]
+            boxes = [] if label == "healthy" else [box]
+            rows.append((f"{label}/{number}.png", label, json.dumps(boxes)))
+    with (root / "manifest.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    return root / "manifest.csv"
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +70,8 @@ def runs(data, tmp_path_factory):
     phases = (Phase(epochs=6, learning_rate=2e-3, first_block=1),)
     small = replace(RECIPES["frontal"], phases=phases, batch_size=8)
     recipes = {
-        "classifier": replace(small, turned_label=None),
-        "frontal": replace(small, turned_label="wide"),
+        "classifier": replace(small, turned_label=None, opacity=1.0),
+        "frontal": replace(small, turned_label="covid"),
     }
     for name, recipe in recipes.items():
         dataset = load_dataset(data, turned_of=recipe.turned_label)
@@ -109,11 +116,11 @@ def chosen(trained):
 def test_the_bundle_carries_the_run(bundle, runs):
     record = RunRecord.read(runs / "classifier")
     assert (bundle.name, bundle.version) == ("bars", "2.0.0")
-    assert bundle.classifier.classes == record.classes == ("narrow", "wide")
+    assert bundle.classifier.classes == record.classes == ("covid", "healthy")
     assert bundle.classifier.preprocessing == record.recipe.preprocessing
     assert bundle.classifier.temperature == record.temperature
     assert bundle.frontal.threshold == RunRecord.read(runs / "frontal").threshold
-    assert bundle.frontal.label == "wide"
+    assert bundle.frontal.label == "covid"
     assert bundle.provenance["classifier"]["data"]["digest"] == record.data["digest"]
     assert len(bundle.provenance["classifier"]["calibration"]["sha256"]) == 64
 
@@ -129,7 +136,9 @@ def scores(bundle, inputs, model_format, precision):
 
 @pytest.fixture(scope="module")
 def inputs(bundle, data):
-    images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(data.rglob("*.png"))]
+    images = [
+        cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(data.parent.rglob("*.png"))
+    ]
     return np.stack([bundle.classifier.preprocessing.apply(image) for image in images])
 
 
@@ -140,6 +149,31 @@ def test_every_file_gives_the_float_scores(bundle, model, inputs, model_format, 
     tolerance = {"float32": 1e-4, "float16": 0.01}.get(precision, 0.1)
     assert np.abs(found - expected).max() < tolerance
     assert bundle.classifier.variant(model_format, precision).meets_floor
+
+
+@pytest.mark.parametrize(("model_format", "precision"), VARIANTS)
+def test_every_file_gives_the_float_opacities(bundle, model, inputs, model_format, precision):
+    expected = outputs.keras_outputs(model, inputs, bundle.classifier).opacity
+    variant = bundle.classifier.variant(model_format, precision)
+    engine = open_engine(ENGINE_OF[model_format], bundle.read(variant), threads=1)
+    found = outputs.engine_outputs(engine, inputs, bundle.classifier).opacity
+    assert found.shape == (len(inputs), 3, 3)
+    difference = np.abs(found - expected)
+    assert difference.max() < {"float32": 1e-3, "float16": 0.01}.get(precision, 0.2)
+    assert variant.parity["opacity_mean_difference"] <= variant.parity["opacity_largest_difference"]
+
+
+def test_the_bundle_says_what_its_points_and_opacities_promise(bundle):
+    points = {point.name: point for point in bundle.classifier.operating_points}
+    assert list(points) == ["balanced", "sensitive", "specific"]
+    for point in points.values():
+        assert point.sensitivity.low <= point.sensitivity.value <= point.sensitivity.high
+    assert points["specific"].specificity.value >= 0.95
+    at_the_point = bundle.val_curve.thresholds.index(0.0)
+    assert bundle.val_curve.specificity[at_the_point] == points["balanced"].specificity.value
+    images = bundle.val_curve.healthy + bundle.val_curve.ill
+    assert sum(bundle.reference.frontal_score.counts) == images
+    assert 0.05 <= bundle.classifier.opacity.threshold <= 0.95
 
 
 def test_both_formats_hold_the_same_int8_model(bundle, inputs):
@@ -194,7 +228,7 @@ def test_onnx_files_fit_the_ecosystem(bundle, precision):
     assert json.loads(properties["xrayedge.temperature"]) == network.temperature
     assert properties["xrayedge.version"] == "2.0.0"
     engine = open_engine("onnx", content, threads=1)
-    assert engine.run(np.zeros((5, 96, 96, 1), np.uint8)).shape == (5, 3, 3, 2)
+    assert engine.run(np.zeros((5, 96, 96, 1), np.uint8)).shape == (5, 3, 3, 3)
 
 
 def test_onnx_int8_is_symmetric_as_tensorrt_wants_it(bundle):
@@ -480,7 +514,7 @@ def test_other_data_than_the_run_was_trained_on_are_refused(runs, tmp_path):
 def test_calibration_takes_training_images_of_every_class_and_source(data):
     samples = [
         Sample(path, path.parent.name, "train", str(path), source=str(index % 3))
-        for index, path in enumerate(sorted(data.rglob("*.png")))
+        for index, path in enumerate(sorted(data.parent.rglob("*.png")))
     ]
     preprocessing = Preprocessing(32, equalisation="none")
     chosen = calibration_set.choose(samples, preprocessing, images=6)

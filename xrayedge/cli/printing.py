@@ -6,13 +6,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import XrayEdgeError
+
 if TYPE_CHECKING:
     from ..bench.tables import TextTable
+
+_STDERR = 2
 
 # Markup off: a file's name may hold brackets.
 results = Console(highlight=False, soft_wrap=True, markup=False)
@@ -34,7 +40,38 @@ def print_table(table: TextTable) -> None:
 
 
 def quiet_tensorflow() -> None:
+    """Keep back what TensorFlow's libraries write to stderr while this command runs.
+
+    Their C++ writes to the descriptor itself, whatever Python's settings are. Should the command
+    end with an error that is not ours, what they wrote is shown.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    click.get_current_context().with_resource(_native_stderr_kept_back())
+
+
+@contextmanager
+def _native_stderr_kept_back() -> Iterator[None]:
+    ours = sys.stderr
+    ours.flush()
+    descriptor = os.dup(_STDERR)
+    with TemporaryFile() as kept, open(descriptor, "w", buffering=1) as terminal:  # noqa: PTH123 - a descriptor has no path
+        try:
+            writes_there = ours.fileno() == _STDERR
+        except (OSError, AttributeError):  # a test's own stream
+            writes_there = False
+        if writes_there:
+            sys.stderr = terminal
+        os.dup2(kept.fileno(), _STDERR)
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, (XrayEdgeError, click.ClickException, click.exceptions.Exit)):
+                kept.seek(0)
+                print(kept.read().decode(errors="replace"), end="", file=sys.stderr)
+            raise
+        finally:
+            os.dup2(descriptor, _STDERR)
+            sys.stderr = ours
 
 
 @contextmanager
