@@ -6,7 +6,10 @@ from click.testing import CliRunner
 
 from xrayedge.cli import main
 
-VERBS = ("screen", "models", "doctor", "bench", "train", "evaluate", "prune", "average", "convert")
+VERBS = (
+    *("screen", "calibrate", "models", "doctor", "bench"),
+    *("train", "evaluate", "prune", "average", "convert"),
+)
 
 
 def run(*arguments):
