@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..errors import ResultsError, XrayEdgeError
+from ..installed import installed_folder
 from ..output.dicom import DicomObject, secondary_capture, structured_report
 from ..result import Screening
 from ..screening import Screener
@@ -59,6 +60,7 @@ class Worker(threading.Thread):
         self._config, self._state = config, state
         self._wake_senders, self._measure = wake_senders, measure
         self._point = config.screen.operating_point
+        self._installed = installed_folder(config.screen.model)
         self._screener = self._open(self._point)
         if config.destinations:
             import highdicom.sr  # noqa: F401 - takes seconds: not while the first image waits
@@ -77,6 +79,7 @@ class Worker(threading.Thread):
                     self._work.wait(_IDLE_SECONDS)
                     self._work.clear()
                 else:
+                    self._follow_update()
                     self._do(job)
         except BaseException as error:
             self.failure = error
@@ -98,6 +101,25 @@ class Worker(threading.Thread):
             self._halt.wait(_TROUBLE_SECONDS)
         else:
             self._wake_senders()
+
+    def _follow_update(self) -> None:
+        """Take up the model that was installed since the last image, and enter it in the audit.
+
+        One that can't be loaded is not tried again; the model that is loaded goes on.
+        """
+        try:
+            installed = installed_folder(self._config.screen.model)
+            if installed == self._installed:
+                return
+            self._installed = installed
+            screener = self._open(self._point)
+        except XrayEdgeError as error:
+            self._state.store.warn(f"the new model can't be used, the old one goes on: {error}")
+            return
+        old, new = (f"{one.bundle.name} {one.bundle.version}" for one in (self._screener, screener))
+        self._screener.close()
+        self._screener = screener
+        self._state.store.audit("update", "model", old, new)
 
     def _outcome(self, job: Job) -> Outcome:
         path = self._state.image(job)
