@@ -190,6 +190,42 @@ def test_each_source_is_judged_by_a_model_that_never_saw_it(dataset, recipe, tmp
         )
 
 
+def test_two_trainings_do_not_share_a_folder(dataset, recipe, tmp_path):
+    class Seen(Exception):
+        pass
+
+    def second(number, total, epoch):
+        with pytest.raises(RunError, match="another process is training into it"):
+            run(dataset, recipe, tmp_path / "run")
+        raise Seen
+
+    with pytest.raises(Seen):
+        run(dataset, recipe, tmp_path / "run", second)
+    assert len(RunRecord.read(tmp_path / "run").history) == 1  # what is finished stays
+
+
+def test_a_failed_start_leaves_no_folder(dataset, recipe, tmp_path):
+    untested = replace(dataset, samples=dataset.split("train"))
+    with pytest.raises(RunError, match="split val"):
+        run(untested, recipe, tmp_path / "run")
+    with pytest.raises(RunError, match="there is no such file"):
+        train(
+            *(dataset, replace(RECIPES["vgg16"], turned_label=None), tmp_path / "run"),
+            data_name={},
+            weights=tmp_path / "no-such.npz",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_pruning_without_val_fails_first(dataset, recipe, tmp_path):
+    untested = replace(dataset, samples=dataset.split("train"))
+    short = replace(recipe, phases=recipe.phases[:1], keep="last")
+    run(untested, short, tmp_path / "run")
+    with pytest.raises(RunError, match="split val"):
+        prune(tmp_path / "run", untested, 0.5, tmp_path / "narrow")
+    assert not (tmp_path / "narrow").exists()
+
+
 def test_a_finished_or_foreign_run_is_not_overwritten(dataset, recipe, tmp_path):
     run(dataset, recipe, tmp_path)
     before = (tmp_path / MODEL).read_bytes()

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from ..bundle import DEFAULT_MODEL, ModelBundle, ModelFormat, Precision
-from .options import refuse_ignored, where_option
+from .options import DATA, refuse_ignored, where_option
 from .printing import messages, quiet_tensorflow
 
 _NOT_ALL_WRITTEN = 1
@@ -18,7 +18,7 @@ _NOT_ALL_WRITTEN = 1
 @click.argument("run", metavar="RUN|BUNDLE")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=DATA,
     metavar="DATA",
     multiple=True,
     required=True,
@@ -34,7 +34,7 @@ _NOT_ALL_WRITTEN = 1
     type=click.Path(path_type=Path),
     help="Convert the frontal check of this run instead, trained on --frontal-data.",
 )
-@click.option("--frontal-data", type=click.Path(path_type=Path), metavar="DATA")
+@click.option("--frontal-data", type=DATA, metavar="DATA")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -60,7 +60,7 @@ _NOT_ALL_WRITTEN = 1
 )
 @click.option(
     "--parity-data",
-    type=click.Path(path_type=Path),
+    type=DATA,
     metavar="DATA",
     show_default="--data",
     help="Labelled images to compare every file with the float model on.",

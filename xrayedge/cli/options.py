@@ -13,6 +13,9 @@ from click.core import ParameterSource
 from ..bundle import DEFAULT_MODEL, Precision
 from ..engines import EngineName
 
+#: A folder per class or a manifest. Looked for at once: to import Keras takes seconds.
+DATA = click.Path(path_type=Path, exists=True)
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,7 @@ import click
 
 from .evaluate import parts_table
 from .options import (
+    DATA,
     Number,
     RecipeName,
     leave_out_option,
@@ -23,6 +25,8 @@ from .printing import messages, quiet_tensorflow, wide_results
 
 if TYPE_CHECKING:
     from ..training.run import Epoch
+
+    Progress = Callable[[int, int, Epoch], None]
 
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -48,6 +52,35 @@ def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
     )
 
 
+@contextmanager
+def _interruptible() -> Iterator[Progress]:
+    """Make sure that Ctrl-C ends a training, and say how it goes on. Gives what shows an epoch.
+
+    Python drops an exception that is raised while it finalises an object, a `KeyboardInterrupt`
+    too: then the training ends after the epoch.
+    """
+    asked = False
+
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    def show(number: int, total: int, epoch: Epoch) -> None:
+        _show_epoch(number, total, epoch)
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield show
+    except KeyboardInterrupt:
+        messages.print("the same command again goes on behind the last epoch that is over")
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _out_option(help_text: str) -> Callable[[_Command], _Command]:
     return click.option(
         "--out",
@@ -59,7 +92,7 @@ def _out_option(help_text: str) -> Callable[[_Command], _Command]:
 
 
 @click.command()
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=DATA)
 @_out_option("The run's folder.")
 @click.option("--recipe", "recipe_name", type=RecipeName(), default="vgg16")
 @click.option(
@@ -121,7 +154,10 @@ def train(
         RECIPES[recipe_name],
         **{name: value for name, value in changes.items() if value is not None},
     )
-    with finished_run(start) if start is not None else nullcontext() as parent:
+    with (
+        finished_run(start) if start is not None else nullcontext() as parent,
+        _interruptible() as show_epoch,
+    ):
         dataset = load_dataset(
             data,
             where,
@@ -140,9 +176,9 @@ def train(
         if leave_one_source_out:
             from ..training.generalisation import leave_one_source_out as folds
 
-            def announce(source: str) -> Callable[[int, int, Epoch], None]:
+            def announce(source: str) -> Progress:
                 messages.print(f"without {source}")
-                return _show_epoch
+                return show_epoch
 
             evaluations = {
                 fold.source: fold.evaluation
@@ -167,7 +203,7 @@ def train(
             data_name=data_name,
             weights=weights,
             start=parent,
-            progress=_show_epoch,
+            progress=show_epoch,
         )
     messages.print(
         f"kept epoch {(record.best_epoch or 0) + 1} of {len(record.history)}, "
@@ -179,7 +215,7 @@ def train(
 @click.argument("run", metavar="RUN|BUNDLE")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=DATA,
     metavar="DATA",
     multiple=True,
     required=True,
@@ -242,7 +278,7 @@ def prune(
     changes: dict[str, Any] = {"precision": precision} if precision else {}
     if epochs:
         changes["phases"] = (replace(FINAL, epochs=epochs),)
-    with finished_run(run) as teacher:
+    with finished_run(run) as teacher, _interruptible() as show_epoch:
         record = run_pruning(
             teacher,
             RunRecord.read(teacher).load_data(data),
@@ -253,7 +289,7 @@ def prune(
             views=views,
             view_count=view_count or VIEWS,
             changes=changes,
-            progress=_show_epoch,
+            progress=show_epoch,
             on_view=lambda number, total: messages.print(f"view {number}/{total}"),
         )
     recipe = record.recipe
@@ -275,7 +311,7 @@ def prune(
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=DATA,
     metavar="DATA",
     multiple=True,
     required=True,

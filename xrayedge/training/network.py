@@ -240,6 +240,8 @@ def _read_npz(weights: Path) -> dict[str, NDArray[np.float32]]:
     try:
         with np.load(weights, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise RunError(f"{weights}: there is no such file") from error
     except (OSError, ValueError) as error:
         raise RunError(f"{weights}: not a weights file in .npz format") from error
 

@@ -28,7 +28,7 @@ from .batches import TrainingBatches, source_targets
 from .losses import Distillation, LabelledAccuracy
 from .network import ARCHITECTURES, MAP_LAYER, activation_map_model, patches
 from .recipe import ROBUST, Phase, Recipe
-from .run import MODEL, RECORD, RunRecord
+from .run import MODEL, RECORD, RunRecord, own_run
 from .train import Progress, Recorder, build_network, finish, resume, schedule, versions
 
 Widths = tuple[tuple[int, ...], ...]
@@ -103,6 +103,8 @@ def prune(
         raise RunError(f"{teacher}: not a finished run on these data")
     if not 0.0 < fraction <= 1.0:
         raise RunError(f"the fraction to keep must be above 0 and at most 1, not {fraction}")
+    if not any(sample.label in dataset.classes for sample in dataset.split("val")):
+        raise RunError("the temperature is fitted on the split val, which holds no pictures")
     settings: dict[str, Any] = {
         "name": "pruned",
         "phases": (FINAL,),
@@ -119,6 +121,35 @@ def prune(
     recipe = replace(parent.recipe, **{**settings, **(changes or {})})
     if half_side:
         recipe = of_half_the_side(recipe)
+    with own_run(out):
+        return _prune(
+            teacher,
+            parent,
+            dataset,
+            recipe,
+            fraction,
+            out,
+            steps,
+            views,
+            view_count,
+            progress,
+            on_view,
+        )
+
+
+def _prune(
+    teacher: Path,
+    parent: RunRecord,
+    dataset: Dataset,
+    recipe: Recipe,
+    fraction: float,
+    out: Path,
+    steps: int,
+    views: Path | None,
+    view_count: int,
+    progress: Progress | None,
+    on_view: Callable[[int, int], None] | None,
+) -> RunRecord:
     if (out / RECORD).exists():
         found = RunRecord.read(out)
         made_of = (replace(found.recipe, widths=None), found.start, found.fraction, found.views)
@@ -187,8 +218,6 @@ def _validation(
     whole: keras.Model, seen_by_whole: Preprocessing, dataset: Dataset, recipe: Recipe
 ) -> _Validation:
     samples = [sample for sample in dataset.split("val") if sample.label in dataset.classes]
-    if not samples:
-        raise RunError("the temperature is fitted on the split val, which holds no pictures")
     labels = source_targets(samples, dataset.classes)
     maps = map_targets(whole, model_inputs(samples, seen_by_whole), labels[:, 0])
     return _Validation(model_inputs(samples, recipe.preprocessing), maps, labels)

@@ -7,8 +7,11 @@ model.keras       the model that is kept so far, float32; present from the first
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -219,3 +222,46 @@ def _pairs(written: Sequence[str]) -> list[tuple[str, str]]:
 
 def _names(data: Path | Sequence[Path]) -> str:
     return str(data) if isinstance(data, Path) else ", ".join(map(str, data))
+
+
+@contextmanager
+def own_run(folder: Path) -> Iterator[None]:
+    """Hold a run's folder, made where there is none, for this process alone.
+
+    A run that fails or is interrupted before its first epoch is over leaves nothing behind.
+
+    Raises
+    ------
+    RunError
+        Another process holds the folder, or it can't be made.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise RunError(f"{folder}: can't be written ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"{folder}: another process is training into it") from error
+        except OSError:
+            pass  # a file system without locks
+        try:
+            yield
+        except BaseException:
+            _remove_unbegun(folder, made)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove_unbegun(folder: Path, made: bool) -> None:
+    with suppress(RunError):
+        record = RunRecord.read(folder)
+        if not record.history and not record.finished:
+            (folder / RECORD).unlink()
+    if made:
+        with suppress(OSError):  # it holds something
+            folder.rmdir()

@@ -23,7 +23,7 @@ from .calibration import fit_temperature, fit_threshold
 from .losses import LabelledAccuracy, MapLoss, SourceAwareCrossentropy, accuracy
 from .network import ARCHITECTURES, activation_map_model, adopt, build, load_imagenet, split
 from .recipe import Phase, Recipe
-from .run import CHECKPOINT, MODEL, RECORD, Epoch, RunRecord
+from .run import CHECKPOINT, MODEL, RECORD, Epoch, RunRecord, own_run
 
 _WARMUP_FRACTION = 0.05
 _HEAD = 6  # the block that stands for the head in `network.split`
@@ -67,9 +67,22 @@ def train(
     Raises
     ------
     RunError
-        The folder holds a finished run, or one of another recipe or of other data; or ``start``
-        does not fit.
+        The folder holds a finished run, one of another recipe or of other data, or one that
+        another process trains; or ``start`` does not fit.
     """
+    with own_run(out):
+        return _train(dataset, recipe, out, data_name, weights, start, progress)
+
+
+def _train(
+    dataset: Dataset,
+    recipe: Recipe,
+    out: Path,
+    data_name: dict[str, Any],
+    weights: Path | None,
+    start: Path | None,
+    progress: Progress | None,
+) -> RunRecord:
     record = _start_or_resume(dataset, recipe, out, data_name, start)
     samples = dataset.split("train")
     validation = _validation(dataset, recipe)
