@@ -144,3 +144,41 @@ def test_tflite_runtime_screens_as_its_successor_does(wheel, chest_png, tmp_path
     old, new = (screen(one, chest_png)["probabilities"] for one in (python, sys.executable))
     differences = np.subtract(list(old.values()), list(new.values()))
     assert np.abs(differences).max() <= TOLERANCES["int8"]
+
+
+@pytest.mark.slow
+def test_another_opencv_and_onnx_runtime_alone(wheel, chest_png, tmp_path):
+    """As docs/embed.md says: `opencv-python`, no LiteRT, and `doctor` names what is missing."""
+    venv.create(tmp_path / "own", with_pip=True)
+    python = tmp_path / "own" / "bin" / "python"
+    done = pip("install", "--no-deps", wheel, python=python)
+    assert done.returncode == 0, done.stderr
+    done = pip(
+        *("install", "--only-binary=:all:", "numpy", "opencv-python", "click", "rich"),
+        python=python,
+    )
+    assert done.returncode == 0, done.stderr
+
+    def doctor():
+        return subprocess.run(
+            [python, "-m", "xrayedge", "doctor", "--model", "vgg16-edge"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+
+    before = doctor()
+    if "libGL" in before.stderr:
+        pytest.skip("opencv-python wants the system's libGL")
+    assert before.returncode == 1
+    assert "pip install onnxruntime" in before.stderr
+
+    assert pip("install", "--only-binary=:all:", "onnxruntime", python=python).returncode == 0
+    after = doctor()
+    assert after.returncode == 0, after.stdout + after.stderr
+    assert "OpenCV preprocesses a little otherwise" not in after.stderr
+    assert screen(python, chest_png)["engine"] == "onnx"
+    installed = pip("list", "--format=freeze", python=python).stdout
+    assert "opencv-python-headless" not in installed
+    assert "litert" not in installed

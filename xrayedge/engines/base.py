@@ -54,7 +54,7 @@ ENGINES: dict[EngineName, _EngineKind] = {
     "litert": _EngineKind(
         "tflite", ("ai_edge_litert", "tflite_runtime"), "pip install ai-edge-litert"
     ),
-    "onnx": _EngineKind("onnx", ("onnxruntime",), "pip install 'xrayedge[onnx]'"),
+    "onnx": _EngineKind("onnx", ("onnxruntime",), "pip install onnxruntime"),
 }
 
 
