@@ -15,7 +15,7 @@ def copied(tmp_path):
     """A copy of a shipped bundle with the frontal check's files only, to damage."""
     folder = tmp_path / "copied"
     folder.mkdir()
-    for path in SHIPPED.glob("vgg16/*"):
+    for path in SHIPPED.glob("vgg16-edge/*"):
         if not path.name.startswith("classifier"):
             shutil.copy(path, folder)
     return folder

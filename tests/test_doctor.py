@@ -14,10 +14,10 @@ def with_golden(tmp_path):
     """A copy of a shipped bundle whose frontal check has golden vectors, and no classifier."""
     folder = tmp_path / "golden"
     folder.mkdir()
-    bundle = ModelBundle.load("vgg16")
+    bundle = ModelBundle.load("vgg16-edge")
     network, variants = bundle.frontal.network, []
     for variant in network.variants:
-        shutil.copy(SHIPPED / "vgg16" / variant.file, folder)
+        shutil.copy(SHIPPED / "vgg16-edge" / variant.file, folder)
         vectors = ()
         for name in available():
             if ENGINES[name].model_format == variant.format:

@@ -10,7 +10,7 @@ INSTALLED = available()
 
 
 def model_bytes(engine):
-    bundle = ModelBundle.load("vgg16")
+    bundle = ModelBundle.load("vgg16-edge")
     variant = bundle.frontal.network.variant(ENGINES[engine].model_format, "int8")
     assert variant is not None
     return bundle.read(variant)
@@ -120,8 +120,8 @@ def test_slow_exact_kernels_are_for_processors_without_vnni(monkeypatch, feature
 
     monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
     monkeypatch.setattr("xrayedge.engines.onnx.cpu_features", lambda: features)
-    network = ModelBundle.load("vgg16").frontal.network
-    model = ModelBundle.load("vgg16").read(network.variant("onnx", "int8"))
+    network = ModelBundle.load("vgg16-edge").frontal.network
+    model = ModelBundle.load("vgg16-edge").read(network.variant("onnx", "int8"))
     open_engine("onnx", model, threads=1)
     assert asked == (["session.x64quantprecision"] if exact else [])
 

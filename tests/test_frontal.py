@@ -56,7 +56,7 @@ def test_other_modalities_and_limbs_are_refused(screener, name):
 
 
 def test_its_file_is_small():
-    for variant in ModelBundle.load("vgg16").frontal.network.variants:
+    for variant in ModelBundle.load("vgg16-edge").frontal.network.variants:
         assert variant.size_bytes <= 300_000
 
 

@@ -13,13 +13,13 @@ PHANTOMS_SHA256 = "d0f21761bdd5be06d82ed95e4157618f1b7f7a3d6269242155bff21b05b99
 
 @pytest.fixture(scope="module")
 def network():
-    return ModelBundle.load("vgg16").frontal.network
+    return ModelBundle.load("vgg16-edge").frontal.network
 
 
 @pytest.fixture(scope="module")
 def engine(network):
     variant = network.variant("tflite", "int8")
-    return open_engine("litert", ModelBundle.load("vgg16").read(variant), threads=1)
+    return open_engine("litert", ModelBundle.load("vgg16-edge").read(variant), threads=1)
 
 
 def test_phantoms_are_the_same_bytes_on_every_machine():

@@ -36,6 +36,7 @@ from .manifest import (
     Variant,
 )
 from .schema import decode
+from .shipped import SEPARATE, SHIPPED, shipped_folder, shipped_names
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -65,7 +66,6 @@ _READABLE_FORMATS = (1, FORMAT_VERSION)
 #: The first release that reads this format; a manifest says so to older ones.
 NEEDS_RELEASE = "0.2.0"
 MANIFEST = "manifest.json"
-SHIPPED = Path(__file__).parent / "models"
 
 #: The shipped bundle that is used where none is named.
 DEFAULT_MODEL = "vgg16-edge"
@@ -216,8 +216,8 @@ class ModelBundle:
 
 
 def shipped_bundles() -> tuple[str, ...]:
-    """Names of the bundles that come with the package, sorted."""
-    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}")))
+    """Names of the bundles that come with installed packages, sorted."""
+    return shipped_names()
 
 
 def _find(model: str | Path) -> Path:
@@ -225,14 +225,16 @@ def _find(model: str | Path) -> Path:
         installed = installed_folder(model)
         if installed is not None:
             return installed
-        if model in shipped_bundles():
-            return SHIPPED / model
+        shipped = shipped_folder(model)
+        if shipped is not None:
+            return shipped
     folder = Path(model)
     if (folder / MANIFEST).is_file():
         return folder
+    remedy = f"; {SEPARATE[str(model)]}" if str(model) in SEPARATE else ""
     raise BundleError(
         f"no model {str(model)!r}: it is neither a bundle's folder nor installed nor one of the "
-        f"shipped bundles ({', '.join(shipped_bundles())})"
+        f"shipped bundles ({', '.join(shipped_bundles())}){remedy}"
     )
 
 

@@ -19,25 +19,25 @@ def test_models_lists_the_shipped_files():
 
 
 def test_models_lists_any_bundle(tmp_path):
-    result = run("models", "list", SHIPPED / "vgg16")
+    result = run("models", "list", SHIPPED / "vgg16-edge")
     assert result.exit_code == 0
     assert "int8" in result.stdout
     assert run("models", "list", tmp_path).exit_code == 2
 
 
 def test_doctor_prints_for_people_and_programs():
-    result = run("doctor", "--model", "vgg16", "--json")
+    result = run("doctor", "--model", "vgg16-edge", "--json")
     found = json.loads(result.stdout)
     assert result.exit_code == (0 if found["healthy"] else 1)
     assert {engine["name"] for engine in found["engines"]} == {"litert", "onnx"}
     assert found["machine"]["usable_cores"] >= 1
-    assert {check["model"] for check in found["checks"]} == {"vgg16"}
-    text = run("doctor", "--model", "vgg16").stdout
+    assert {check["model"] for check in found["checks"]} == {"vgg16-edge"}
+    text = run("doctor", "--model", "vgg16-edge").stdout
     for word in ("processor:", "features:", "engine litert:", "frontal-int8.tflite"):
         assert word in text
 
 
 def test_doctor_warns_of_a_replaced_provider():
     pytest.importorskip("onnxruntime")
-    result = run("doctor", "--model", "vgg16", "--provider", "TensorrtExecutionProvider")
+    result = run("doctor", "--model", "vgg16-edge", "--provider", "TensorrtExecutionProvider")
     assert "TensorrtExecutionProvider was asked for and CPUExecutionProvider" in result.stderr

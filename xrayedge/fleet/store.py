@@ -19,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..bundle import SHIPPED, ModelBundle, shipped_bundles
+from ..bundle import ModelBundle, shipped_bundles
 from ..errors import FleetError, XrayEdgeError
 from ..files import write_atomically
 from ..installed import LINK, SIGNATURE_FILE, UNSIGNED_FILE, models_folder
+from ..shipped import shipped_folder
 from . import source, xeb
 from .disk import remove, sync_folder, write_synced
 from .examine import examine
@@ -253,8 +254,9 @@ class Store:
                     self._write_state(name, replace(state, started=True))
             if slot is not None and self._is_good(slot):
                 return slot
-        if name in shipped_bundles():
-            return SHIPPED / name
+        shipped = shipped_folder(name)
+        if shipped is not None:
+            return shipped
         raise FleetError(f"no model {name!r} is installed that may be used; {_REMEDY}")
 
     def confirm(self, name: str) -> None:
@@ -277,7 +279,10 @@ class Store:
                 raise FleetError(f"{name!r} is not installed; there is nothing to go back from")
             if not self._go_back(name):
                 raise FleetError(f"{name}: there is no earlier model to go back to")
-            return self._current(name) or SHIPPED / name
+            found = self._current(name) or shipped_folder(name)
+            if found is None:
+                raise FleetError(f"{name}: there is no earlier model to go back to")
+            return found
 
     def verify(self, name: str) -> Installed:
         """Check the signature of the slot in use on its files as they are now.

@@ -1,0 +1,1 @@
+"""The bundle `vgg16`; xrayedge finds it by the entry point ``xrayedge.models``."""
