@@ -35,10 +35,10 @@ from rich.progress import Progress
 
 from xrayedge import ModelBundle, read, shipped_bundles
 from xrayedge.bench.accuracy import load_samples
-from xrayedge.bench.benchmark import benchmark
 from xrayedge.bench.cases import choose_cases
+from xrayedge.bench.measuring import measure
 from xrayedge.bench.report import Report
-from xrayedge.bench.stages import realistic_pictures
+from xrayedge.bench.stages import realistic_images
 from xrayedge.bench.statistics import Estimate, estimate, estimate_ratio
 from xrayedge.bench.tables import TextTable, machine_table, notes, rows_table, stages_table
 from xrayedge.converters import onnx as to_onnx
@@ -307,12 +307,12 @@ def main() -> None:
     of_limits = dict(zip(limits, answers, strict=False))
     of_overheads = dict(zip(overheads, answers[len(limits) :], strict=False))
     of_jobs = answers[len(limits) + len(overheads) :]
-    report = benchmark(
+    report = measure(
         bundles,
         choose_cases(bundles),
         rounds=chosen.rounds,
         samples=samples,
-        pictures=realistic_pictures(chosen.work),
+        pictures=realistic_images(chosen.work),
         progress=lambda done, total, title: _console.print(f"{done}/{total} {title}"),
     )
     document = write_document(report, jobs, of_jobs, of_overheads, of_limits, chosen.rounds)

@@ -7,17 +7,19 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from xrayedge import BundleError, EngineError, ModelBundle
+from xrayedge import BundleError, EngineError, ModelBundle, read
+from xrayedge.bench import stages, verdict
 from xrayedge.bench.cases import choose_cases, load_bundles
 from xrayedge.bench.compare import changes, differences
-from xrayedge.bench.figure import pareto_front, points
+from xrayedge.bench.plot import draw, pareto_front, points
 from xrayedge.bench.processes import run_job
 from xrayedge.bench.report import Report, Row
 from xrayedge.bench.statistics import estimate, estimate_ratio
-from xrayedge.bundle import DEFAULT_MODEL
+from xrayedge.bundle import DEFAULT_MODEL, OperatingPoint
 from xrayedge.cli import main
 from xrayedge.engines import available
 from xrayedge.errors import BenchmarkError
@@ -53,7 +55,8 @@ def small(tmp_path_factory):
         file = f"classifier-{precision}.{variant.format}"
         (folder / file).write_bytes(shipped.read(variant))
         variants.append(replace(variant, file=file, precision=precision))
-    classifier = replace(network, variants=tuple(variants))
+    point = OperatingPoint("balanced", dict.fromkeys(network.classes, 1.0), 0.0)
+    classifier = replace(network, variants=tuple(variants), operating_points=(point,))
     bundle = replace(shipped, folder=folder, name="small", classifier=classifier)
     bundle.write_manifest()
     return folder
@@ -141,9 +144,9 @@ def test_a_table_markdown_and_csv(small):
     arguments = ["--model", small, "--rounds", 1, "--warmup", 0, "--engine", "onnx"]
     table, markdown, values = (run(*arguments, *form) for form in ([], ["--markdown"], ["--csv"]))
     for result in (table, markdown):
-        assert "CPUExecutionProvider" in result.stdout
-        assert "p50 ms" in result.stdout
-        assert "accuracy" not in result.stdout
+        assert "| accuracy" not in result.stdout
+    assert "CPUExecutionProvider" in markdown.stdout
+    assert "p50 ms" in markdown.stdout
     rows = list(csv.DictReader(io.StringIO(values.stdout)))
     assert [row["engine"] for row in rows] == ["onnx"]
     assert float(rows[0]["p50_ms"]) > 0
@@ -155,7 +158,7 @@ def test_stages_from_a_file_to_its_heatmap(chest):
         "--warmup", 0, "--picture", chest, "--json",
     )  # fmt: skip
     (row,) = json.loads(result.stdout)["stages"]
-    assert row["picture"] == "DCM, 1841 x 1955"
+    assert row["picture"] == "DCM uncompressed, 1841 x 1955"
     assert chest.name not in result.stdout
     parts = sum(row[stage] for stage in ("read", "frontal", "preprocess", "classify", "heatmap"))
     assert 0.5 * row["total"] < parts < 1.5 * row["total"]
@@ -170,15 +173,99 @@ def test_a_picture_that_is_refused_has_no_stages(leg):
     assert "the picture was rejected" in row["error"]
 
 
-def test_realistic_pictures_are_a_dicom_and_a_jpeg_over_2000_pixels(chest, tmp_path):
-    from xrayedge import Screener
-    from xrayedge.bench.stages import realistic_pictures
+def test_realistic_images_come_in_each_transfer_syntax(chest, tmp_path, monkeypatch):
+    pytest.importorskip("imagecodecs")
+    monkeypatch.setattr(stages, "SHORTER_SIDES", (300,))  # quick; the real ones have 2048 pixels
+    first, *others = stages.realistic_images(tmp_path)
+    assert [stages.kind(path) for path in (first, *others)] == [
+        "DCM uncompressed", "JPG", "DCM JPEG lossless", "DCM JPEG-LS", "DCM JPEG 2000",
+        "DCM HTJ2K", "DCM RLE",
+    ]  # fmt: skip
+    expected = read(first).pixels
+    for path in others[1:]:
+        assert np.array_equal(read(path).pixels, expected), stages.kind(path)
 
-    written = realistic_pictures(tmp_path)
-    assert [path.suffix for path in written] == [".dcm", ".jpg"] * 2
-    screener = Screener()
-    for path in written[:2]:
-        assert screener.screen(path).status == "screened"
+
+def case_row(precision, latency, accuracy=None, size=100, engine="onnx", **values):
+    interval = (0.9 * latency, 1.1 * latency)
+    return Row("m", "1", "onnx", precision, engine, 1, size, p50_ms=latency,
+               p50_ms_interval=interval, accuracy=accuracy, **values)  # fmt: skip
+
+
+def test_the_fastest_file_that_is_as_accurate_as_the_best_is_shipped():
+    float32 = case_row("float32", 10.0, 0.90, size=400, accuracy_interval=(0.86, 0.94))
+    int8 = case_row("int8", 2.0, 0.88, accuracy_interval=(0.84, 0.92))
+    dynamic = case_row("dynamic", 1.0, 0.70, accuracy_interval=(0.65, 0.75))
+    rows = [float32, dynamic, int8]
+    assert verdict.choose(rows) is int8
+    assert verdict.ranked(rows) == [int8, float32, dynamic]
+    # int8's interval, 0.84 to 0.92, holds float32's 0.90.
+    assert (
+        verdict.sentence(rows) == "Ship: m int8 onnx: 2.00 ms, 0.0 MB, accuracy as float32 (0.880)"
+    )
+
+
+def test_of_files_whose_times_can_not_be_told_apart_the_smallest_is_shipped():
+    one, other = case_row("float16", 2.0, size=200), case_row("int8", 2.1, size=100)
+    assert verdict.choose([one, other]) is other
+    assert verdict.choose([one, replace(other, p50_ms_interval=(2.3, 2.4))]) is one
+
+
+def test_what_lost_too_much_or_did_not_run_is_not_shipped():
+    good, fast = case_row("float32", 5.0), case_row("int8", 1.0)
+    assert verdict.choose([good, fast], {fast.key}) is good
+    assert verdict.choose([replace(good, p50_ms=None, error="no memory")]) is None
+    assert "nothing" in verdict.sentence([replace(good, p50_ms=None, error="no memory")])
+
+
+def test_the_usual_output_fits_80_columns_and_ends_with_the_verdict(small, labelled):
+    arguments = ["--model", small, "--rounds", 1, "--warmup", 0, "--engine", "litert"]
+    result = run(*arguments, "--data", labelled)
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].startswith("Ship: small ")
+    assert "not available" not in result.stdout
+    # In a pipe a line a step, with the time that is left.
+    steps = [line for line in result.stderr.splitlines() if " of 4: " in line]
+    assert len(steps) == 4
+    assert "left" not in steps[0]
+    assert "about 0:0" in steps[1]
+    verbose = run(*arguments, "--verbose").stdout
+    assert "XNNPACK" in verbose
+    assert verbose.splitlines()[-1].startswith("Ship: ")
+
+
+def test_damaged_labelled_images_are_counted_and_left_out(small, labelled, tmp_path):
+    shutil.copytree(labelled, tmp_path / "data")
+    (tmp_path / "data" / "mri" / "bad.dcm").write_bytes(b"no image")
+    result = run("--model", small, "--rounds", 1, "--warmup", 0, "--engine", "onnx",
+                 "--data", tmp_path / "data")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "Accuracy on 3 labelled images." in result.stdout
+    assert "1 labelled images can't be read" in result.stdout
+
+
+def test_labels_of_the_plot_lie_apart_and_inside(saved):
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    row = Report.read(saved).rows[0]
+    rows = tuple(
+        replace(row, model=f"model-{number}", p50_ms=1.0 + 0.02 * (number % 4),
+                accuracy=0.9 + 0.001 * (number // 4))
+        for number in range(12)
+    )  # fmt: skip
+    figure, labels = draw(replace(Report.read(saved), rows=rows))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [Text.get_window_extent(label, renderer) for label in labels]
+    assert len(boxes) == 12
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:number])
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+    (front,) = [line for line in figure.axes[0].lines if line.get_label().startswith("Pareto")]
+    assert len(front.get_xdata()) >= 3  # drawn though one file is best in both
 
 
 def test_the_figure_marks_the_pareto_front(small, labelled, tmp_path, saved):
@@ -277,7 +364,7 @@ def test_ctrl_c_keeps_the_rounds_that_are_done(small, monkeypatch):
         done.append(run_job(*arguments, **named))
         return done[-1]
 
-    monkeypatch.setattr("xrayedge.bench.benchmark.run_job", interrupted_run_job)
+    monkeypatch.setattr("xrayedge.bench.measuring.run_job", interrupted_run_job)
     result = run("--model", small, "--json")
     assert result.exit_code == 130
     report = json.loads(result.stdout)

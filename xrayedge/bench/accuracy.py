@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..bundle import ModelBundle
 from ..data import Sample, load_dataset
+from ..errors import DatasetError, PictureError
 from ..imaging import read
 from ..preprocessing import Preprocessing
 from .cases import Case
@@ -19,7 +20,7 @@ from .statistics import Interval
 
 
 def load_samples(data: Path, where: Sequence[tuple[str, str]]) -> tuple[Sample, ...]:
-    """The labelled pictures of a folder or manifest; see `data.load_dataset`.
+    """The labelled images of a folder or manifest; see `data.load_dataset`.
 
     Raises
     ------
@@ -30,12 +31,12 @@ def load_samples(data: Path, where: Sequence[tuple[str, str]]) -> tuple[Sample, 
 
 
 class LabelledInputs:
-    """Every picture preprocessed once for each kind of model input, in files that workers read.
+    """Every image preprocessed once for each kind of model input, in files that workers read.
 
     Parameters
     ----------
     samples
-        The pictures.
+        The images; those that can't be read are left out of its attribute ``samples``.
     bundles
         Whose preprocessing and classes are wanted.
     folder
@@ -44,9 +45,7 @@ class LabelledInputs:
     Raises
     ------
     DatasetError
-        A label that a model does not know.
-    PictureError
-        A picture can't be read.
+        A label that a model does not know, or no image can be read.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class LabelledInputs:
     ) -> None:
         from ..evaluation import check_labels
 
-        self.samples = samples
         for bundle in bundles:
             check_labels(samples, bundle.classifier.classes)
         wanted = dict.fromkeys(bundle.classifier.preprocessing for bundle in bundles)
@@ -68,21 +66,30 @@ class LabelledInputs:
             )
             for one, path in self._files.items()
         }
-        for index, sample in enumerate(samples):
-            pixels = read(sample.path).pixels
+        readable: list[Sample] = []
+        for sample in samples:
+            try:
+                pixels = read(sample.path).pixels
+            except PictureError:
+                continue
             for preprocessing, array in arrays.items():
-                array[index] = preprocessing.apply(pixels)
+                array[len(readable)] = preprocessing.apply(pixels)
+            readable.append(sample)
+        if not readable:
+            raise DatasetError(f"none of the {len(samples)} labelled images can be read")
+        self.samples: tuple[Sample, ...] = tuple(readable)
         for array in arrays.values():
             array.flush()
 
     def scores(self, case: Case, bundle: ModelBundle) -> NDArray[np.float64]:
         """A case's probabilities, ``float64 [N, classes]``."""
         inputs = self._files[bundle.classifier.preprocessing]
-        return np.asarray(run_job("score", case, inputs=str(inputs))["probabilities"])
+        count = len(self.samples)
+        return np.asarray(run_job("score", case, inputs=str(inputs), count=count)["probabilities"])
 
 
 @dataclass(frozen=True)
-class AccuracyFigures:
+class AccuracyMetrics:
     """How good one case's scores are; see `report.Row`."""
 
     accuracy: float
@@ -92,9 +99,9 @@ class AccuracyFigures:
     covid_sensitivity: float | None
 
 
-def accuracy_figures(
+def accuracy_metrics(
     samples: Sequence[Sample], classes: Sequence[str], scores: NDArray[np.float64]
-) -> AccuracyFigures:
+) -> AccuracyMetrics:
     """Compare scores with labels."""
     from ..evaluation import class_metrics, intervals
 
@@ -105,7 +112,7 @@ def accuracy_figures(
     )
     accuracy = found["accuracy"]
     covid = found.get("recall/covid")
-    return AccuracyFigures(
+    return AccuracyMetrics(
         accuracy=accuracy.value,
         accuracy_interval=(accuracy.low, accuracy.high),
         balanced_accuracy=found["balanced_accuracy"].value,

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..bundle import ModelBundle, ModelFormat, Precision, Variant
 from ..engines import ENGINES, EngineName, available, preferred_engine
 from ..errors import BundleError, EngineError
+from .report import Key
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Case:
         Of the file.
     engine, threads
         What runs it, and how many processor threads it may use.
+    meets_floor
+        Whether it kept the float model's labels when it was converted.
     """
 
     folder: Path
@@ -35,6 +38,12 @@ class Case:
     size_bytes: int
     engine: EngineName
     threads: int
+    meets_floor: bool = True
+
+    @property
+    def key(self) -> Key:
+        """What names its row in a report."""
+        return self.model, self.format, self.precision, self.engine, self.threads
 
     @property
     def title(self) -> str:
@@ -131,4 +140,5 @@ def _case(bundle: ModelBundle, variant: Variant, engine: EngineName, threads: in
         size_bytes=variant.size_bytes,
         engine=engine,
         threads=threads,
+        meets_floor=variant.meets_floor,
     )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from .report import Report, Row, StageRow
+from .report import Key, Report, Row, StageRow
 from .stages import STAGES
 from .statistics import CONFIDENCE, MIN_ROUNDS, Interval
+from .verdict import ranked
 
 NOT_AVAILABLE = "not available"
 _ABSENT = "-"
 #: Mean number of waiting processes, over the last minute, of a machine that has nothing to do.
 IDLE_LOAD = 0.5
+
+#: Heading, cell, and the field without which the column is left out.
+_Column = tuple[str, Callable[[Row], str], str | None]
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,53 @@ class TextTable:
 
 def rows_table(report: Report) -> TextTable:
     """One line per case; columns of accuracy and energy only where something was measured."""
-    columns = [
-        (heading, cell, needed)
-        for heading, cell, needed in _COLUMNS
-        if needed is None or any(getattr(row, needed) is not None for row in report.rows)
+    return _table(_COLUMNS, report.rows)
+
+
+def summary_table(report: Report, under_floor: Collection[Key] = ()) -> TextTable:
+    """What decides, a line a case, the one to ship first; see `verdict`. Fits 80 columns."""
+    columns: list[_Column] = [
+        ("model", lambda row: row.model, None),
+        ("precision", lambda row: row.precision, None),
+        ("engine", lambda row: row.engine, None),
+        ("thr.", lambda row: str(row.threads), None),
+        ("ms", lambda row: _with_interval(row.p50_ms, row.p50_ms_interval, 2), None),
+        ("MB", lambda row: f"{row.size_bytes / 1e6:.1f}", None),
+        ("RAM MB", lambda row: _number(row.peak_rss_mb, 0), None),
+        ("accuracy", lambda row: _number(row.accuracy, 3), "accuracy"),
     ]
-    return TextTable(
-        tuple(heading for heading, _, _ in columns),
-        tuple(tuple(cell(row) for _, cell, _ in columns) for row in report.rows),
-    )
+    return _table(columns, ranked(report.rows, under_floor))
+
+
+def stages_summary(report: Report) -> list[tuple[str, TextTable]]:
+    """Of each model a title and its stages, milliseconds; fits 80 columns."""
+    found: dict[str, list[StageRow]] = {}
+    for row in report.stages:
+        threads = f"{row.threads} thread" + ("s" if row.threads > 1 else "")
+        title = f"{row.model} {row.precision} {row.engine}, {threads}: milliseconds of each stage"
+        found.setdefault(title, []).append(row)
+    return [
+        (
+            title,
+            TextTable(
+                ("image", *STAGES),
+                tuple(
+                    (row.picture, *(_number(getattr(row, stage)) for stage in STAGES))
+                    for row in rows
+                ),
+            ),
+        )
+        for title, rows in found.items()
+    ]
+
+
+def machine_line(report: Report) -> str:
+    """What was measured on, in one line."""
+    machine = report.machine
+    cores, load = machine.get("usable_cores"), machine["before"]["load"]
+    parts = [str(machine.get("cpu") or machine.get("architecture") or "machine unknown")]
+    parts += [f"{cores} cores"] if cores else []
+    return ", ".join([*parts, f"load {load:.1f} before"])
 
 
 def stages_table(report: Report) -> TextTable:
@@ -79,7 +121,10 @@ def notes(report: Report) -> list[str]:
         )
     ]
     if report.settings["labelled_pictures"]:
-        lines.append(f"Accuracy on {report.settings['labelled_pictures']} labelled pictures.")
+        lines.append(f"Accuracy on {report.settings['labelled_pictures']} labelled images.")
+    if report.settings.get("unreadable_pictures"):
+        count = report.settings["unreadable_pictures"]
+        lines.append(f"{count} labelled images can't be read and are left out.")
     load = report.machine["before"]["load"]
     if load > IDLE_LOAD:
         lines.append(f"The machine was not idle before (load {load:.1f}): repeat when it is.")
@@ -127,6 +172,19 @@ _LABELS = {
 }
 
 
+def _table(columns: Sequence[_Column], rows: Sequence[Row]) -> TextTable:
+    """A line a row; without the columns of which no row has what they need."""
+    shown = [
+        (heading, cell)
+        for heading, cell, needed in columns
+        if needed is None or any(getattr(row, needed) is not None for row in rows)
+    ]
+    return TextTable(
+        tuple(heading for heading, _ in shown),
+        tuple(tuple(cell(row) for _, cell in shown) for row in rows),
+    )
+
+
 def _csv_names(field: str) -> tuple[str, ...]:
     return (f"{field}_low", f"{field}_high") if field.endswith("_interval") else (field,)
 
@@ -163,8 +221,7 @@ def _stage_cells(row: StageRow) -> tuple[str, ...]:
     return (row.model, row.precision, row.engine, str(row.threads), row.picture, *times, total)
 
 
-#: Heading, cell, and the field without which the column is left out.
-_COLUMNS: Sequence[tuple[str, Callable[[Row], str], str | None]] = (
+_COLUMNS: Sequence[_Column] = (
     ("model", lambda row: row.model, None),
     ("format", lambda row: row.format, None),
     ("precision", lambda row: row.precision, None),

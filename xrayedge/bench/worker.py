@@ -71,14 +71,14 @@ def measure_latency(
 
 
 def score(
-    folder: str, precision: Precision, engine: EngineName, threads: int, inputs: str
+    folder: str, precision: Precision, engine: EngineName, threads: int, inputs: str, count: int
 ) -> dict[str, Any]:
-    """Probabilities of every model input in a ``.npy`` file, ``uint8 [N, size, size, 1]``."""
+    """Probabilities of the first inputs in a ``.npy`` file, ``uint8 [N, size, size, 1]``."""
     classifier, _ = _open(folder, precision, engine, threads)
-    pictures = np.load(inputs, mmap_mode="r")
+    images = np.load(inputs, mmap_mode="r")[:count]
     return {
         "probabilities": [
-            list(classifier.classify(np.asarray(one[np.newaxis]))[0].values()) for one in pictures
+            list(classifier.classify(np.asarray(one[np.newaxis]))[0].values()) for one in images
         ]
     }
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import tempfile
+import textwrap
+import time
+from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
+from rich.table import Table
 
 from ..bundle import Precision, shipped_bundles
 from ..engines import EngineName
 from ..files import write_atomically
 from .group import INTERRUPTED
 from .options import Number, refuse_ignored, where_option
-from .printing import messages, print_table, results
+from .printing import messages, print_table, results, wide_results
+
+if TYPE_CHECKING:
+    from ..bench.report import Key, Report
+    from ..bench.tables import TextTable
 
 _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -52,7 +62,7 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
     "pictures",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    show_default="a DICOM and a JPEG in two sizes",
+    show_default="JPEG, and DICOM in each transfer syntax",
     help="Time the stages of this file.",
 )
 @click.option("--json", "form", flag_value="json", help="Print one JSON object.")
@@ -71,6 +81,7 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
     metavar="OLD NEW",
     help="Measure nothing; compare two reports saved with --json.",
 )
+@click.option("--verbose", is_flag=True, help="Print every column, and the machine's facts.")
 @click.pass_context
 def bench(
     ctx: click.Context,
@@ -88,8 +99,12 @@ def bench(
     form: str | None,
     plot: Path | None,
     compare: tuple[Path, Path] | None,
+    verbose: bool,
 ) -> None:
     """Measure every file of a model in every engine: time, memory and, with DATA, accuracy.
+
+    The last line names the file to ship: of those as accurate as the best, the fastest; where times
+    can't be told apart, the smallest.
 
     Exit status: 0 all measured, 1 some not or under --min-agreement, 2 wrong usage, 130 Ctrl-C.
     """
@@ -99,15 +114,16 @@ def bench(
         refuse_ignored(ctx, "with --compare, which measures nothing", *others)
         _compare(*compare)
         return
-    from ..bench import accuracy, cases, figure, stages, tables
-    from ..bench.benchmark import benchmark
+    from ..bench import accuracy, cases, stages
+    from ..bench import plot as chart
+    from ..bench.measuring import measure
 
     if data is None and (min_agreement is not None or plot is not None or where):
         raise click.UsageError("--min-agreement, --plot and --where need --data")
     if plot is not None:
         if plot.suffix.lower() not in _PLOT_SUFFIXES:
             raise click.UsageError(f"--plot {plot}: the name ends in {', '.join(_PLOT_SUFFIXES)}.")
-        figure.check_matplotlib()
+        chart.check_matplotlib()
     bundles, damaged = cases.load_bundles(models or shipped_bundles())
     if not bundles:
         raise damaged[0]
@@ -115,50 +131,104 @@ def bench(
         messages.print(f"xrayedge: left out: {error}")
     chosen = cases.choose_cases(bundles, precisions=precisions, engines=engines, threads=threads)
     samples = () if data is None else accuracy.load_samples(data, where)
-    with (
-        tempfile.TemporaryDirectory(prefix="xrayedge-bench-") as folder,
-        Progress(console=messages, transient=True) as bar,
-    ):
+    with tempfile.TemporaryDirectory(prefix="xrayedge-bench-") as folder, _Steps() as steps:
         if stage and not pictures:
-            pictures = stages.realistic_pictures(Path(folder))
-        task = bar.add_task("")
-
-        def show(done: int, total: int, title: str) -> None:
-            bar.update(task, completed=done, total=total, description=title)
-
-        report = benchmark(
+            pictures = stages.realistic_images(Path(folder))
+        report = measure(
             bundles,
             chosen,
             rounds=rounds,
             warmup=warmup,
             samples=samples,
             pictures=pictures,
-            progress=show,
+            progress=steps.show,
         )
-    if form == "json":
-        click.echo(report.to_json(), nl=False)
-    elif form == "markdown":
-        click.echo(tables.to_markdown(report), nl=False)
-    elif form == "csv":
-        click.echo(tables.to_csv(report), nl=False)
-    else:
-        print_table(tables.machine_table(report))
-        print_table(tables.rows_table(report))
-        if report.stages:
-            print_table(tables.stages_table(report))
-        for note in tables.notes(report):
-            results.print(note)
+    _print_report(report, form, verbose, {case.key for case in chosen if not case.meets_floor})
     if report.interrupted:
         ctx.exit(INTERRUPTED)
     if plot is not None:
         write_atomically(
-            plot, figure.latency_accuracy_figure(report, plot.suffix.lower().lstrip("."))
+            plot, chart.latency_accuracy_figure(report, plot.suffix.lower().lstrip("."))
         )
     under = [] if min_agreement is None else report.under(min_agreement)
     for row in under:
         messages.print(f"xrayedge: under --min-agreement {min_agreement}: {row.title}")
     if under or damaged or report.errors:
         ctx.exit(1)
+
+
+class _Steps:
+    """How far it is and about how long it takes: a bar in a terminal, a line a step in a pipe."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(console=messages, transient=True)
+        self._task = self._bar.add_task("")
+        self._started = time.monotonic()
+
+    def __enter__(self) -> _Steps:
+        if messages.is_terminal:
+            self._bar.start()
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if messages.is_terminal:
+            self._bar.stop()
+
+    def show(self, done: int, total: int, title: str) -> None:
+        """Say that a step begins, with ``done`` of ``total`` steps behind it."""
+        if done == 0:  # what was written and preprocessed before says nothing of the steps' time
+            self._started = time.monotonic()
+        if messages.is_terminal:
+            self._bar.update(self._task, completed=done, total=total, description=title)
+            return
+        left = ""
+        if done:
+            seconds = (time.monotonic() - self._started) / done * (total - done)
+            left = f", about {timedelta(seconds=round(seconds))} left"
+        messages.print(f"{done + 1} of {total}: {title}{left}")
+
+
+def _print_report(
+    report: Report, form: str | None, verbose: bool, under_floor: Collection[Key]
+) -> None:
+    from ..bench import tables, verdict
+
+    if form == "json":
+        click.echo(report.to_json(), nl=False)
+        return
+    if form == "markdown":
+        click.echo(tables.to_markdown(report), nl=False)
+        return
+    if form == "csv":
+        click.echo(tables.to_csv(report), nl=False)
+        return
+    if verbose:
+        print_table(tables.machine_table(report))
+        print_table(tables.rows_table(report))
+        if report.stages:
+            print_table(tables.stages_table(report))
+    else:
+        results.print(_wrapped(tables.machine_line(report)))
+        _print_narrow(tables.summary_table(report, under_floor))
+        for title, table in tables.stages_summary(report):
+            results.print(_wrapped(title))
+            _print_narrow(table)
+    for note in tables.notes(report):
+        results.print(_wrapped(note))
+    results.print(verdict.sentence(report.rows, under_floor))
+
+
+def _print_narrow(table: TextTable) -> None:
+    """Without lines between columns, to fit a terminal of 80."""
+    drawn = Table(*table.headings, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for row in table.rows:
+        drawn.add_row(*row)
+    wide_results.print(drawn)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 80)
 
 
 def _compare(old: Path, new: Path) -> None:

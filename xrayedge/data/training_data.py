@@ -64,8 +64,9 @@ class TrainingData:
                     non_classes=non_classes,
                 )
                 left = dataset.without(self.leave_out)
-            except (DatasetError, OSError):
-                return None  # other data, which evaluate as well
+            except (DatasetError, OSError, ImportError):
+                # Other data, which evaluate as well; or no scikit-learn, which makes the splits.
+                return None
             if left.digest() == self.digest:
                 return left
             if not dataset.left_out:

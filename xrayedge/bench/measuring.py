@@ -1,4 +1,4 @@
-"""`benchmark`: rounds over every case, then scores, then stages; a report of what was done."""
+"""Measuring: rounds over every case, then scores, then stages; a report of what was done."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .. import machine
 from ..bundle import ModelBundle
 from ..data import Sample
 from ..errors import BenchmarkError
-from .accuracy import LabelledInputs, accuracy_figures, agreement
+from .accuracy import LabelledInputs, accuracy_metrics, agreement
 from .cases import Case, float32_case
 from .processes import run_job
 from .report import Report, Row, StageRow
-from .stages import stage_cases, stage_row
+from .stages import kind, stage_cases, stage_row
 from .statistics import Estimate, estimate, estimate_ratio
 
 #: The interval of the median of 9 rounds leaves the fastest and the slowest out.
@@ -45,7 +45,7 @@ class _Found:
     stage_errors: dict[tuple[Case, Path], str] = field(default_factory=dict)
 
 
-def benchmark(
+def measure(
     bundles: Sequence[ModelBundle],
     cases: Sequence[Case],
     *,
@@ -69,7 +69,7 @@ def benchmark(
     warmup
         Runs before the timed ones.
     samples
-        Labelled pictures, for the figures of accuracy.
+        Labelled images, for the metrics of accuracy.
     pictures
         Files to time stage by stage.
     progress
@@ -77,13 +77,14 @@ def benchmark(
 
     Raises
     ------
-    DatasetError, PictureError
-        The labelled pictures can't be used.
+    DatasetError
+        The labelled images can't be used.
     """
     of_folder = {bundle.folder: bundle for bundle in bundles}
     references = {case: float32_case(case, of_folder[case.folder]) for case in cases}
     staged = [(case, picture) for case in stage_cases(cases) for picture in pictures]
     scored = list(dict.fromkeys([*cases, *filter(None, references.values())])) if samples else []
+    unreadable = 0
     total = rounds * (len(cases) + len(staged)) + len(scored)
     found = _Found()
     done = 0
@@ -98,6 +99,9 @@ def benchmark(
     with tempfile.TemporaryDirectory(prefix="xrayedge-bench-") as folder:
         try:
             inputs = LabelledInputs(samples, bundles, Path(folder)) if samples else None
+            if inputs is not None:
+                unreadable = len(samples) - len(inputs.samples)
+                samples = inputs.samples
             for number in range(1, rounds + 1):
                 for case in cases:
                     step(f"round {number} of {rounds}: {case.title}")
@@ -106,7 +110,7 @@ def benchmark(
                     step(f"round {number} of {rounds}: stages of {case.title}")
                     _measure_stages(found, case, picture, warmup)
             for case in scored:
-                step(f"scoring {len(samples)} pictures: {case.title}")
+                step(f"scoring {len(samples)} images: {case.title}")
                 assert inputs is not None
                 _score(found, case, inputs, of_folder[case.folder])
         except KeyboardInterrupt:
@@ -120,7 +124,12 @@ def benchmark(
             "before": before,
             "after": asdict(machine.readings()),
         },
-        settings={"rounds": rounds, "warmup": warmup, "labelled_pictures": len(samples)},
+        settings={
+            "rounds": rounds,
+            "warmup": warmup,
+            "labelled_pictures": len(samples),
+            **({"unreadable_pictures": unreadable} if unreadable else {}),
+        },
         rows=rows,
         stages=tuple(_stage_row(found, case, picture) for case, picture in staged),
         interrupted=interrupted,
@@ -175,7 +184,7 @@ def _row(
         )
     if case in found.scores:
         scores = found.scores[case]
-        values |= asdict(accuracy_figures(samples, bundle.classifier.classes, scores))
+        values |= asdict(accuracy_metrics(samples, bundle.classifier.classes, scores))
         if reference in found.scores:
             values["agreement_with_float32"] = agreement(scores, found.scores[reference])
     return Row(
@@ -222,7 +231,7 @@ def _stage_row(found: _Found, case: Case, picture: Path) -> StageRow:
         precision=case.precision,
         engine=case.engine,
         threads=case.threads,
-        picture=picture.suffix.lstrip(".").upper(),
+        picture=kind(picture),
         error=found.stage_errors.get((case, picture)),
     )
 
