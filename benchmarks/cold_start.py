@@ -4,7 +4,9 @@
 
 Screens pydicom-data's chest in a new process each time: xrayedge with each engine that is
 installed, and, where TensorFlow is, the same file in TensorFlow's own interpreter, in turn. Prints
-medians, and ratios to TensorFlow's, as one JSON object; exit status 1 if labels differ. Linux only.
+medians, and ratios to TensorFlow's, as one JSON object; exit status 1 if labels differ. Also how
+long `import xrayedge` takes where NumPy and OpenCV are loaded, and how long it is from there to the
+first result. Linux only.
 """
 
 from __future__ import annotations
@@ -24,6 +26,16 @@ from xrayedge.bundle import DEFAULT_MODEL
 _XRAYEDGE = """
 from xrayedge import Screener
 print(Screener(MODEL, engine=ENGINE).screen(PICTURE).label)
+"""
+
+_PARTS = """
+from time import perf_counter as now
+import cv2, numpy
+started = now()
+import xrayedge
+imported = now()
+xrayedge.Screener(MODEL).screen(PICTURE)
+print(imported - started, now() - imported)
 """
 
 _TENSORFLOW = """
@@ -87,10 +99,13 @@ def main() -> int:
         name: program.replace("MODEL", repr(chosen.model)).replace("PICTURE", repr(picture))
         for name, program in contenders().items()
     }
-    for program in programs.values():  # files into the system's cache
+    parts = _PARTS.replace("MODEL", repr(chosen.model)).replace("PICTURE", repr(picture))
+    for program in (*programs.values(), parts):  # files into the system's cache
         run(program)
     runs: dict[str, list[tuple[float, float, str]]] = {name: [] for name in programs}
+    spans: list[tuple[float, ...]] = []
     for _ in range(chosen.rounds):
+        spans.append(tuple(float(span) for span in run(parts)[2].split()))
         for name, program in programs.items():
             runs[name].append(run(program))
     rows: dict[str, dict[str, Any]] = {
@@ -104,7 +119,15 @@ def main() -> int:
     for name in set(rows) - {"tensorflow"} if "tensorflow" in rows else ():
         for figure in ("seconds", "peak_rss_mb"):
             rows[name][f"{figure}_of_tensorflow"] = rows[name][figure] / rows["tensorflow"][figure]
-    print(json.dumps({"model": chosen.model, "rounds": chosen.rounds, "rows": rows}, indent=2))
+    importing, first_result = (statistics.median(span) for span in zip(*spans, strict=True))
+    found = {
+        "model": chosen.model,
+        "rounds": chosen.rounds,
+        "import_seconds": importing,
+        "first_result_seconds": first_result,
+        "rows": rows,
+    }
+    print(json.dumps(found, indent=2))
     return 0 if len({row["label"] for row in rows.values()}) == 1 else 1
 
 

@@ -14,6 +14,18 @@ def test_all_is_sorted_and_complete():
     assert public == set(xrayedge.__all__)
 
 
+def test_import_loads_nothing_slow_of_the_standard_library():
+    """Half of the time of `import xrayedge` went into these; they are loaded where they serve."""
+    code = (
+        "import sys, cv2, numpy; before = set(sys.modules); import xrayedge; "
+        "print(*set(sys.modules) - before); assert xrayedge.__version__"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"importlib.metadata", "concurrent.futures", "logging", "email"} & set(loaded)
+
+
 def test_import_loads_no_engine_and_no_workstation():
     heavy = {
         "ai_edge_litert", "tflite_runtime", "onnxruntime", "keras", "tensorflow", "sklearn",

@@ -3,8 +3,6 @@
 Research software, not a medical device.
 """
 
-from importlib.metadata import version
-
 from .bundle import ModelBundle, shipped_bundles
 from .errors import (
     BundleError,
@@ -18,8 +16,6 @@ from .imaging import Limits, Picture, read
 from .preprocessing import Preprocessing
 from .result import Screening
 from .screening import Screener
-
-__version__ = version("xrayedge")
 
 __all__ = [
     "BundleError",
@@ -37,3 +33,12 @@ __all__ = [
     "read",
     "shipped_bundles",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """``__version__``, looked up when it is asked for: that takes as long as all the imports."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("xrayedge")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,12 +6,14 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakSet
 
 from .errors import PictureError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _Result = TypeVar("_Result")
 
@@ -81,6 +83,8 @@ class TimedWork(Generic[_Result]):
 
     def run(self, work: Callable[[], _Result], clock: Clock) -> _Result:
         """What the work gives or raises, or the error that the time is over."""
+        from concurrent.futures import Future, wait  # it brings logging and more
+
         if wait(self._given_up.copy(), clock.left()).not_done:
             raise clock.timed_out()
         future: Future[_Result] = Future()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not made of the file's name: that may be as long as the file system allows.
-    temporary = path.with_name(f".xrayedge-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".xrayedge-{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("xb") as stream:
             stream.write(content)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -34,6 +36,8 @@ def in_order(
     Exception
         What ``work`` or ``items`` raised, in its place.
     """
+    from concurrent.futures import Future, ThreadPoolExecutor  # they bring logging and more
+
     free = threading.Semaphore(at_once)
     running: SimpleQueue[Future[_Result] | None] = SimpleQueue()
     stopped = threading.Event()
