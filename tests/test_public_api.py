@@ -1,5 +1,7 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import xrayedge
 
@@ -12,6 +14,17 @@ def test_all_is_sorted_and_complete():
         if not name.startswith("_") and getattr(value, "__module__", "").startswith("xrayedge.")
     }
     assert public == set(xrayedge.__all__)
+
+
+def test_examples_use_the_public_api():
+    """What a program needs of `xrayedge` itself is in `__all__`."""
+    root = Path(__file__).parents[1]
+    found = set()
+    for path in (*root.glob("examples/**/*.py"), root / "README.md", *root.glob("docs/*.md")):
+        for names in re.findall(r"^from xrayedge import (.+)$", path.read_text(), re.MULTILINE):
+            found |= {name.strip() for name in names.split(",")}
+    assert "Screener" in found
+    assert found <= set(xrayedge.__all__)
 
 
 def test_import_loads_nothing_slow_of_the_standard_library():

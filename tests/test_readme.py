@@ -1,4 +1,4 @@
-"""README's example output is what the shipped default gives."""
+"""README's example output is what the shipped default gives, and snippets run as pasted."""
 
 import json
 import re
@@ -22,3 +22,13 @@ def test_the_example_result_is_the_default_models(chest):
     for inexact in ("source", "frontal_score", "timings_ms"):
         del shown[inexact], found[inexact]
     assert found == shown
+
+
+def test_the_snippet_for_embedding_runs_as_pasted(chest, tmp_path, monkeypatch, capsys):
+    page = README.with_name("docs") / "embed.md"
+    snippet = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0]
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "one.dcm").write_bytes(chest.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, str(page), "exec"), {})
+    assert capsys.readouterr().out == "inbox/one.dcm covid\n"

@@ -61,7 +61,8 @@ class Screening:
         ``float32 [h, w, channels]``, logits at each place: the classes' channels and, where the
         model has it, last that of opacities.
     heatmap
-        The overlay picture, where it was asked for; see `heatmap.overlay`.
+        ``uint8 [H, W, 3]``, the overlay in OpenCV's order of colours, BGR, where it was asked
+        for; see `heatmap.overlay`. ``heatmap[:, :, ::-1]`` is RGB.
     """
 
     source: str
