@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 #: Of a refused value, that much is shown.
@@ -62,13 +63,18 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
 
 def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), where, "an object", value)
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     known = {field.name: field for field in fields(kind)}
     unknown = sorted(set(value) - set(known))
     _expect(not unknown, where, "without unknown keys", unknown)
     needed = {name for name, field in known.items() if field.default is MISSING}
     _expect(needed <= set(value), where, "complete", sorted(needed - set(value)))
     return kind(**{key: _decode(hints[key], one, f"{where}.{key}") for key, one in value.items()})
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _expect(holds: bool, where: str, wanted: str, found: Any) -> None:
