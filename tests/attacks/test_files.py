@@ -1,6 +1,8 @@
 """Hostile files, one attempt a test: only our errors come out, within the memory promised."""
 
+import json
 import os
+import random
 import shutil
 import struct
 import zlib
@@ -23,6 +25,9 @@ from xrayedge import (
 )
 from xrayedge.batch import find_images
 from xrayedge.bundle import MANIFEST, SHIPPED
+from xrayedge.manifest import Manifest
+from xrayedge.schema import decode
+from xrayedge.scores import decide
 
 pydicom = pytest.importorskip("pydicom")
 uid = pydicom.uid
@@ -312,3 +317,38 @@ def test_31_a_file_over_the_limit_is_not_opened(tmp_path):
         stream.truncate(600_000_000)  # takes no room on the disk
     with pytest.raises(TooLargeError, match="600000000 bytes"):
         read(path)
+
+
+def test_47_a_manifest_whose_values_are_of_another_kind():
+    """It is refused where it is loaded, or every label can still be decided."""
+    genuine = json.loads((SHIPPED / "vgg16-edge" / MANIFEST).read_bytes())
+    described = {key: genuine[key] for key in ("name", "version", "classifier", "frontal")}
+    rng = random.Random(0)
+    places = list(_places(described))
+    refused = 0
+    for _ in range(300):
+        values = json.loads(json.dumps({**described, "provenance": {}}))
+        *way, last = rng.choice(places)
+        inside = values
+        for key in way:
+            inside = inside[key]
+        inside[last] = rng.choice([None, True, -1, 10**400, 1e-320, 1e308, "", "\ud800", [], {}])
+        try:
+            manifest = decode(Manifest, values, "manifest")
+        except ValueError:
+            refused += 1
+            continue
+        classes = manifest.classifier.classes
+        for point in manifest.classifier.operating_points:
+            label, _ = decide(dict.fromkeys(classes, 1 / len(classes)), point)
+            assert label in classes
+    assert refused > 200
+
+
+def _places(values, way=()):
+    """The way to each value of nested objects and lists."""
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    for key, value in items:
+        yield (*way, key)
+        if isinstance(value, (dict, list)):
+            yield from _places(value, (*way, key))
