@@ -7,7 +7,6 @@ is imported.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,6 +36,8 @@ def _bundles_in(folder: Path) -> set[str]:
 
 
 def _from_distributions() -> dict[str, Path]:
+    from importlib.metadata import entry_points  # it doubles the time of `import xrayedge`
+
     found = {}
     for entry in entry_points(group=GROUP):
         package = find_spec(entry.module.partition(".")[0])
