@@ -23,10 +23,9 @@ from commandline import this_command
 from numpy.typing import NDArray
 from reproduction import table
 from rich.console import Console
-from sklearn.metrics import roc_auc_score
 
 from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
-from xrayedge.evaluation import Evaluation, ScoringModel, evaluate
+from xrayedge.evaluation import Evaluation, ScoringModel, auc, evaluate
 from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.augmentation import Augmentation
@@ -173,7 +172,11 @@ class Experiments:
             val=evaluate(val, classes, known),
             unseen=dict(zip(classes, shares.tolist(), strict=True)),
             healthier=float(
-                roc_auc_score([1] * len(unseen) + [0] * len(ill), np.r_[unseen[:, healthy], ill])
+                auc(
+                    np.arange(len(unseen) + len(ill)) < len(unseen),
+                    np.r_[unseen[:, healthy], ill],
+                    np.ones((1, len(unseen) + len(ill))),
+                )[0]
             ),
         )
 

@@ -4,28 +4,10 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from labelled import manifest, picture, site_rows
 
 from xrayedge import data
 from xrayedge.errors import DatasetError
-
-
-def picture(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seed = sum(map(ord, str(path)))
-    pixels = np.random.default_rng(seed).integers(0, 256, (20, 20), np.uint8)
-    cv2.imwrite(str(path), pixels)
-
-
-def manifest(folder, rows):
-    path = folder / "manifest.csv"
-    columns = list(rows[0])
-    for row in rows:
-        picture(folder / row["file"])
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
 
 
 def rows_of(patients, pictures_each=2):
@@ -172,23 +154,6 @@ def test_a_manifest_without_labels_is_refused(tmp_path):
         data.load_dataset(path)
 
 
-def site_rows(site, **columns):
-    """A small manifest of a site: two patients of each class in each split."""
-    return [
-        {
-            "file": f"{site}/{split}-{label}{patient}.png",
-            "label": label,
-            "split": split,
-            "patient_id": f"{site}-{split}-{label}{patient}",
-            "source": site,
-            **columns,
-        }
-        for split in ("train", "val", "test")
-        for label in ("covid", "healthy")
-        for patient in range(2)
-    ]
-
-
 def test_several_manifests_and_folders_are_one_data_set(tmp_path):
     one = manifest(tmp_path / "a", site_rows("north"))
     two = manifest(tmp_path / "b", site_rows("south"))
@@ -227,55 +192,6 @@ def test_files_of_one_name_in_two_manifests_are_two_patients(tmp_path):
     dataset = data.load_dataset(paths)
     assert len({sample.group for sample in dataset.samples}) == 24
     assert not any(sample.patient_known for sample in dataset.samples)
-
-
-def with_boxes(tmp_path, row, **change):
-    rows = site_rows("north", opacity_boxes="", lung_box="")
-    rows[0].update(opacity_boxes="[[0.1, 0.2, 0.5, 0.75], [0, 0, 1, 1]]", lung_box="[0, 0, 1, 0.9]")
-    rows[1].update(opacity_boxes="[]", lung_box="[[0.25, 0, 1, 1]]")
-    rows[row].update(change)
-    return manifest(tmp_path, rows)
-
-
-def test_boxes_are_read_and_none_found_differs_from_nobody_looked(tmp_path):
-    samples = data.load_dataset(with_boxes(tmp_path, 0)).samples
-    assert samples[0].opacity_boxes == ((0.1, 0.2, 0.5, 0.75), (0.0, 0.0, 1.0, 1.0))
-    assert samples[0].lung_box == (0.0, 0.0, 1.0, 0.9)
-    assert (samples[1].opacity_boxes, samples[1].lung_box) == ((), (0.25, 0.0, 1.0, 1.0))
-    assert (samples[2].opacity_boxes, samples[2].lung_box) == (None, None)
-
-
-def test_the_digest_knows_boxes(tmp_path):
-    one = data.load_dataset(with_boxes(tmp_path, 0)).digest()
-    two = data.load_dataset(with_boxes(tmp_path, 0, opacity_boxes="[[0, 0, 1, 1]]")).digest()
-    assert one != two
-
-
-@pytest.mark.parametrize(
-    ("row", "column", "value", "message"),
-    [
-        (
-            0,
-            "opacity_boxes",
-            "[[0.5, 0, 1.2, 1]]",
-            r"row 2: opacity_boxes holds \[0.5, 0, 1.2,",
-        ),
-        (0, "opacity_boxes", "[[0.5, 0, 0.5, 1]]", r"row 2: opacity_boxes holds"),
-        (0, "opacity_boxes", "[[0, NaN, 1, 1]]", "row 2: opacity_boxes holds"),
-        (0, "opacity_boxes", "[[0, true, 1, 1]]", "row 2: opacity_boxes holds"),
-        (0, "opacity_boxes", '[[0, "0", 1, 1]]', "row 2: opacity_boxes holds"),
-        (0, "opacity_boxes", "[0, 0, 1, 1]", "row 2: opacity_boxes holds 0, not"),
-        (0, "opacity_boxes", '{"a": 1}', "row 2: opacity_boxes is no JSON list"),
-        (0, "opacity_boxes", "[[0, 0, 1", "row 2: opacity_boxes is no JSON: "),
-        (0, "opacity_boxes", "[" * 100_000, "row 2: opacity_boxes is no JSON: "),
-        (1, "lung_box", "[[0, 0, 1, 1], [0, 0, 1, 1]]", "row 3: lung_box holds"),
-        (1, "lung_box", "none", "row 3: lung_box is no JSON"),
-        (2, "opacity_boxes", "[[0, 0, 1, 1]]", "row 4: an opacity on an image labelled 'healthy'"),
-    ],
-)
-def test_a_bad_box_is_named(tmp_path, row, column, value, message):
-    with pytest.raises(DatasetError, match="manifest.csv, " + message):
-        data.load_dataset(with_boxes(tmp_path, row, **{column: value}))
 
 
 def test_labels_that_are_no_classes_are_counted_or_loaded_but_never_classes(tmp_path):
@@ -397,39 +313,6 @@ def test_a_part_of_the_rows_that_trained_a_model_is_recognised(tmp_path):
     samples, seen = data.load_to_evaluate(path, [("source", "south"), ("split", "test")], known)
     assert (len(samples), seen) == (4, 0)
     assert data.TrainingData.from_record({}, {}) is None
-
-
-TABLE = "file,label\né.png,covid\nb.png,healthy\n"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (TABLE.encode("latin-1"), "manifest.csv, row 2: is not UTF-8; save it as UTF-8"),
-        (TABLE.encode("utf-16"), "manifest.csv: is UTF-16; save it as UTF-8"),
-        (TABLE.replace(",", ";").encode(), "its columns are separated by semicolons; use commas"),
-        (TABLE.replace(",", "\t").encode(), "its columns are separated by tabs; use commas"),
-        (b"file,label\n" + b"a" * 200_000 + b",covid\n", "line 2: no CSV"),
-        (b"file,label\na.png\n", "row 2: file or label is empty"),
-        (b"", "no column file, label"),
-    ],
-)
-def test_a_manifest_in_another_form_is_named(tmp_path, content, message):
-    path = tmp_path / "manifest.csv"
-    path.write_bytes(content)
-    with pytest.raises(DatasetError, match=message):
-        data.load_dataset(path)
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
-    for name in ("é.png", "b.png"):
-        picture(tmp_path / name)
-    path = tmp_path / "manifest.csv"
-    path.write_bytes(TABLE.encode("utf-8-sig"))
-    assert [s.label for s in data.load_dataset(path, complete=False).samples] == [
-        "covid",
-        "healthy",
-    ]
 
 
 def test_the_sites_load_beside_the_first_data(data_root):

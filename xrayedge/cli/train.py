@@ -172,6 +172,8 @@ def train(
         for split, counts in dataset.summary().items():
             listed = ", ".join(f"{count} {label}" for label, count in counts.items())
             messages.print(f"{split}: {listed}")
+        for label, count in dataset.left_out.items():
+            messages.print(f"left out: {count} labelled {label!r}, which is no class")
         data_name = _data_name(data, where, leave_out)
         if leave_one_source_out:
             from ..training.generalisation import leave_one_source_out as folds
