@@ -207,3 +207,25 @@ def test_images_that_the_frontal_check_refuses_are_named(tmp_path, hospital):
     )  # fmt: skip
     assert run.exit_code == 2
     assert "0 usable images" in run.output
+
+
+def test_the_bench_counts_labels_at_the_site(bundle, hospital, tmp_path):
+    """Healthy people who all look ill to the bundle are called healthy at their site."""
+    data = tmp_path / "data"
+    for label, shade in (("healthy", 150), ("covid", 250)):
+        (data / label).mkdir(parents=True)
+        for number in range(3):
+            pixels = np.full((160, 160), shade + number, np.uint8)
+            cv2.imwrite(str(data / label / f"{number}.png"), pixels)
+    profile = fit(bundle, "north", people(np.full(20, 2.0)), specificity=0.9)
+    profile = replace(
+        profile, point=replace(profile.point, weights={**profile.point.weights, "healthy": 1e3})
+    )
+    profile.save(tmp_path / "north.json")
+    accuracies = []
+    for site in ([], ["--site", str(tmp_path / "north.json")]):
+        arguments = ["--model", str(bundle.folder), "--data", str(data), "--rounds", "1", "--json"]
+        run = CliRunner().invoke(main, ["bench", *arguments, *site])
+        assert run.exit_code == 0, run.output
+        accuracies += [row["accuracy"] for row in json.loads(run.stdout)["rows"]]
+    assert accuracies == [0.5, 1.0]

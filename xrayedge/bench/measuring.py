@@ -16,6 +16,7 @@ from .. import machine
 from ..bundle import ModelBundle
 from ..data import Sample
 from ..errors import BenchmarkError
+from ..site import SiteProfile
 from .accuracy import LabelledInputs, accuracy_metrics, agreement
 from .cases import Case, float32_case
 from .processes import run_job
@@ -53,6 +54,7 @@ def measure(
     warmup: int = WARMUP,
     samples: Sequence[Sample] = (),
     pictures: Sequence[Path] = (),
+    site: SiteProfile | None = None,
     progress: Progress = lambda *_: None,
 ) -> Report:
     """Measure every case, each time in a process of its own.
@@ -72,6 +74,8 @@ def measure(
         Labelled images, for the metrics of accuracy.
     pictures
         Files to time stage by stage.
+    site
+        Accuracy is that at this hospital's operating point.
     progress
         Called before each step.
 
@@ -79,7 +83,10 @@ def measure(
     ------
     DatasetError
         The labelled images can't be used.
+    SiteError
+        The site's profile is for other classes.
     """
+    factors = {} if site is None else {one.folder: _factors(site, one) for one in bundles}
     of_folder = {bundle.folder: bundle for bundle in bundles}
     references = {case: float32_case(case, of_folder[case.folder]) for case in cases}
     staged = [(case, picture) for case in stage_cases(cases) for picture in pictures]
@@ -112,7 +119,7 @@ def measure(
             for case in scored:
                 step(f"scoring {len(samples)} images: {case.title}")
                 assert inputs is not None
-                _score(found, case, inputs, of_folder[case.folder])
+                _score(found, case, inputs, of_folder[case.folder], factors.get(case.folder))
         except KeyboardInterrupt:
             interrupted = True
     rows = tuple(
@@ -129,6 +136,7 @@ def measure(
             "warmup": warmup,
             "labelled_pictures": len(samples),
             **({"unreadable_pictures": unreadable} if unreadable else {}),
+            **({"at_site": 1} if site is not None else {}),
         },
         rows=rows,
         stages=tuple(_stage_row(found, case, picture) for case, picture in staged),
@@ -158,11 +166,27 @@ def _measure_stages(found: _Found, case: Case, picture: Path, warmup: int) -> No
         found.stages.setdefault((case, picture), []).append(result)
 
 
-def _score(found: _Found, case: Case, inputs: LabelledInputs, bundle: ModelBundle) -> None:
+def _factors(site: SiteProfile, bundle: ModelBundle) -> NDArray[np.float64]:
+    """The weight of each class at a site, in the order of the bundle's."""
+    weights = site.point_for(bundle).weights
+    return np.array([weights[name] for name in bundle.classifier.classes])
+
+
+def _score(
+    found: _Found,
+    case: Case,
+    inputs: LabelledInputs,
+    bundle: ModelBundle,
+    factors: NDArray[np.float64] | None,
+) -> None:
     if case in found.errors:
         return
     try:
-        found.scores[case] = inputs.scores(case, bundle)
+        scores = inputs.scores(case, bundle)
+        if factors is not None:
+            scores = scores * factors
+            scores = scores / scores.sum(axis=1, keepdims=True)
+        found.scores[case] = scores
     except BenchmarkError as error:
         found.errors[case] = str(error)
 

@@ -121,7 +121,8 @@ def notes(report: Report) -> list[str]:
         )
     ]
     if report.settings["labelled_pictures"]:
-        lines.append(f"Accuracy on {report.settings['labelled_pictures']} labelled images.")
+        point = ", at a site's operating point" if report.settings.get("at_site") else ""
+        lines.append(f"Accuracy on {report.settings['labelled_pictures']} labelled images{point}.")
     if report.settings.get("unreadable_pictures"):
         count = report.settings["unreadable_pictures"]
         lines.append(f"{count} labelled images can't be read and are left out.")

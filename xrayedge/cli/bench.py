@@ -18,8 +18,9 @@ from rich.table import Table
 from ..bundle import Precision, shipped_bundles
 from ..engines import EngineName
 from ..files import write_atomically
+from ..site import SiteProfile
 from .group import INTERRUPTED
-from .options import Number, refuse_ignored, where_option
+from .options import Number, refuse_ignored, site_option, where_option
 from .printing import messages, print_table, results, wide_results
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
 @click.option("--warmup", type=click.IntRange(min=0), default=5)
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled pictures: adds accuracy.")
 @where_option
+@site_option
 @click.option(
     "--min-agreement",
     type=Number(0.0, 1.0),
@@ -93,6 +95,7 @@ def bench(
     warmup: int,
     data: Path | None,
     where: list[tuple[str, str]],
+    site: Path | None,
     min_agreement: float | None,
     stage: bool,
     pictures: tuple[Path, ...],
@@ -118,13 +121,15 @@ def bench(
     from ..bench import plot as chart
     from ..bench.measuring import measure
 
-    if data is None and (min_agreement is not None or plot is not None or where):
-        raise click.UsageError("--min-agreement, --plot and --where need --data")
+    if data is None and (min_agreement is not None or plot is not None or where or site):
+        raise click.UsageError("--min-agreement, --plot, --site and --where need --data")
+    profile = None if site is None else SiteProfile.load(site)
     if plot is not None:
         if plot.suffix.lower() not in _PLOT_SUFFIXES:
             raise click.UsageError(f"--plot {plot}: the name ends in {', '.join(_PLOT_SUFFIXES)}.")
         chart.check_matplotlib()
-    bundles, damaged = cases.load_bundles(models or shipped_bundles())
+    usual = shipped_bundles() if profile is None else (profile.model,)
+    bundles, damaged = cases.load_bundles(models or usual)
     if not bundles:
         raise damaged[0]
     for error in damaged:
@@ -141,6 +146,7 @@ def bench(
             warmup=warmup,
             samples=samples,
             pictures=pictures,
+            site=profile,
             progress=steps.show,
         )
     _print_report(report, form, verbose, {case.key for case in chosen if not case.meets_floor})
