@@ -14,6 +14,9 @@ from xrayedge.data import Sample, model_inputs
 from xrayedge.errors import ConversionError
 from xrayedge.preprocessing import Preprocessing
 
+#: Images of a calibration set.
+IMAGES = 150
+
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSet:
@@ -38,7 +41,7 @@ class CalibrationSet:
 
 
 def choose(
-    samples: Sequence[Sample], preprocessing: Preprocessing, *, images: int = 150, seed: int = 0
+    samples: Sequence[Sample], preprocessing: Preprocessing, *, images: int = IMAGES, seed: int = 0
 ) -> CalibrationSet:
     """Draw training images, spread evenly over classes and the sources within them.
 

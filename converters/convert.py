@@ -26,6 +26,7 @@ from xrayedge.files import write_atomically
 from xrayedge.training.run import MODEL
 
 from . import calibration_set, layer_noise, onnx, parity
+from .cost import expected
 from .int8 import Int8, quantise
 from .outputs import Outputs, engine_outputs, keras_maps, keras_outputs, read_maps
 from .parity import FLOORS, ParitySet
@@ -94,6 +95,9 @@ def convert(
         folder = Path(temporary) / "new"
         folder.mkdir()
         job = _Job(folder, name, model_version, force, debug_layers, steps)
+        val_images = len(classifier.held_out)
+        compared = len(parity_samples or classifier.dataset.split("test"))
+        progress(f"{name}: {expected(classifier.record, variants, val_images, compared)}")
         made = job.network("classifier", classifier, variants, parity_samples)
         gate, gate_made_from = job.gate(frontal)
         val = job.describe(classifier.held_out, made, gate)
