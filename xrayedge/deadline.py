@@ -1,4 +1,4 @@
-"""The time that one picture takes, and the time that it may take."""
+"""The time that one image takes, and the time that it may take."""
 
 from __future__ import annotations
 

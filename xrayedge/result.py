@@ -1,4 +1,4 @@
-"""`Screening`: the result of one picture."""
+"""`Screening`: the result of one image."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Status = Literal["screened", "rejected", "failed"]
 
 @dataclass(frozen=True, eq=False)
 class Screening:
-    """The result of one picture. Can't be changed: its mappings and arrays are read-only.
+    """The result of one image. Can't be changed: its mappings and arrays are read-only.
 
     Parameters
     ----------
     source
         The path as the caller gave it, ``<bytes>`` or ``<array>``.
     status
-        ``screened``; ``rejected``, a picture that must not be screened; or ``failed``.
+        ``screened``; ``rejected``, an image that must not be screened; or ``failed``.
     reason
         Why not screened, for a program: ``not-frontal``, ``turned``, ``inverted``,
         ``too-small``, ``unreadable``, ``timeout``, ...
@@ -41,7 +41,7 @@ class Screening:
     probabilities
         Of each class; they sum to 1.
     frontal_score
-        Probability that the picture is an upright frontal chest radiograph.
+        Probability that the image is an upright frontal chest radiograph.
     model, version, precision, engine, operating_point
         What made the result.
     timings_ms
@@ -52,10 +52,10 @@ class Screening:
     warnings
         Where that contradicts the frontal check; see `imaging.contradictions`.
     corrections
-        What was done to the picture before it was screened, where that was asked for:
+        What was done to the image before it was screened, where that was asked for:
         ``inverted``, ``turned-90``, ``turned-180``, ``turned-270`` (degrees counter-clockwise).
     opacities
-        Where the picture shows opacities: boxes in pixels of the picture as it was read, with
+        Where the image shows opacities: boxes in pixels of the image as it was read, with
         scores, strongest first. Empty too where the model has no channel for them.
     activation_map
         ``float32 [h, w, channels]``, logits at each place: the classes' channels and, where the

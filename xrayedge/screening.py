@@ -1,4 +1,4 @@
-"""`Screener`: the whole way from a picture to its result, on the device."""
+"""`Screener`: the whole way from an image to its result, on the device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .scores import decide
 from .site import SiteProfile, open_site
 from .streams import in_order
 
-#: Shorter side, in pixels, under which a picture is refused: half of the classifier's input.
+#: Shorter side, in pixels, under which an image is refused: half of the classifier's input.
 MIN_SIDE = 112
 
 
@@ -51,19 +51,19 @@ class Screener:
         ``litert`` or ``onnx``; without one, the first that is installed and has files in the
         bundle.
     threads
-        Processor threads for one picture.
+        Processor threads for one image.
     operating_point
         ``balanced``, or ``sensitive``: finds more COVID-19 and raises more false alarms.
     site
         A hospital's profile, or the file of one, whose operating point takes the place of the
         bundle's; see `site`.
     limits
-        Largest file and picture accepted.
+        Largest file and image accepted.
     auto_orient
-        Whether a picture that lies turned or is inverted is put right and screened, not refused.
+        Whether an image that lies turned or is inverted is put right and screened, not refused.
     timeout
-        Seconds after which a picture is given up as ``failed``, ``timeout``. Its work ends in the
-        background, at the latest after the stage that it was in; until then it holds its picture,
+        Seconds after which an image is given up as ``failed``, ``timeout``. Its work ends in the
+        background, at the latest after the stage that it was in; until then it holds its image,
         and the next one waits for it, within its own time, so that nothing piles up.
     providers
         ONNX Runtime's execution providers in order of preference, such as
@@ -135,7 +135,7 @@ class Screener:
         self._networks = None
 
     def warm_up(self) -> None:
-        """Run both networks once, so that the first picture takes no longer than the next."""
+        """Run both networks once, so that the first image takes no longer than the next."""
         frontal, classifier = self._loaded()
         for one in (frontal.classifier, classifier):
             size = one.network.preprocessing.size
@@ -144,7 +144,7 @@ class Screener:
     def screen_stream(
         self, sources: Iterable[Source], *, heatmap: bool = False, ahead: int = 2
     ) -> Iterator[Screening]:
-        """Screen pictures that a unit delivers one after another: in order, each when it is ready.
+        """Screen images that a unit delivers one after another: in order, each when it is ready.
 
         Parameters
         ----------
@@ -153,15 +153,15 @@ class Screener:
         heatmap
             Whether to draw the overlays.
         ahead
-            Pictures in work at once. No more than these are taken from ``sources`` before their
-            results are fetched, so memory stays bounded however fast pictures come.
+            Images in work at once. No more than these are taken from ``sources`` before their
+            results are fetched, so memory stays bounded however fast images come.
         """
         if ahead < 1:
             raise ValueError(f"ahead must be at least 1, not {ahead}")
         return in_order(partial(self.screen, heatmap=heatmap), sources, at_once=ahead)
 
     def screen(self, source: Source, *, heatmap: bool = False) -> Screening:
-        """Screen one picture. A bad picture gives a `Screening` that says so, never an exception.
+        """Screen one image. A bad image gives a `Screening` that says so, never an exception.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ class Screener:
         )
 
         def attempt() -> Screening:
-            # An error that left the thread would hold the picture until Python looks for cycles.
+            # An error that left the thread would hold the image until Python looks for cycles.
             try:
                 return self._screen(source, heatmap, networks, clock, blank)
             except PictureError as error:
@@ -220,9 +220,9 @@ class Screener:
     ) -> Screening:
         frontal, classifier = networks
         with clock.stage("read"):
-            picture = read(source, self._limits)
-        pixels = picture.pixels
-        result = replace(result, status="rejected", tags=picture.tags)
+            image = read(source, self._limits)
+        pixels = image.pixels
+        result = replace(result, status="rejected", tags=image.tags)
         if min(pixels.shape) < MIN_SIDE:
             detail = (
                 f"{result.source}: {pixels.shape[1]} x {pixels.shape[0]} pixels; "
@@ -241,7 +241,7 @@ class Screener:
                 result,
                 reason="not-frontal",
                 detail=f"{result.source}: not an upright frontal chest radiograph",
-                warnings=contradictions(picture.tags, passed=False),
+                warnings=contradictions(image.tags, passed=False),
             )
         if found is not None:
             correction, score = found
@@ -276,7 +276,7 @@ class Screener:
             label=label,
             certain=certain,
             probabilities=probabilities,
-            warnings=contradictions(picture.tags, passed=True),
+            warnings=contradictions(image.tags, passed=True),
             opacities=tuple(opacities.turned_back(one, turns, *pixels.shape) for one in shown),
             activation_map=activation_map,
             heatmap=drawn,

@@ -20,7 +20,7 @@ from .options import (
     site_option,
     where_option,
 )
-from .printing import messages, printable, quiet_tensorflow, results, wide_results
+from .printing import messages, printable, quiet_engines, quiet_tensorflow, results, wide_results
 
 if TYPE_CHECKING:
     from ..data import Sample
@@ -133,9 +133,13 @@ def _open(
     from ..training.run import RECORD
 
     if not (Path(model) / RECORD).is_file():
-        return ScoringModel.from_bundle(
-            model, precision, engine, frontal=frontal, operating_point=operating_point, site=site
-        )
+        with quiet_engines():
+            return ScoringModel.from_bundle(
+                *(model, precision, engine),
+                frontal=frontal,
+                operating_point=operating_point,
+                site=site,
+            )
     if operating_point is not None or site is not None:
         raise click.UsageError("--operating-point and --site are for bundles; a run has none")
     from ..training.scoring import scoring_model

@@ -30,22 +30,22 @@ def models(ctx: click.Context) -> None:
 @models.command("list")
 @click.argument("bundles", nargs=-1)
 def list_models(bundles: tuple[str, ...] = ()) -> None:
-    """List BUNDLES, or those that come with the package: their files, sizes and figures.
+    """List BUNDLES, or those that come with the package: their files, sizes and metrics.
 
-    Figures are of the classifier, on the pictures that it was compared with its float model on.
+    Metrics are of the classifier, on the images that it was compared with its float model on.
     """
     table = Table("model", "version", "format", "precision", "MB", "accuracy", "agreement", "note")
     for name in bundles or shipped_bundles():
         bundle = ModelBundle.load(name)
         for variant in bundle.classifier.variants:
-            figures = [variant.parity.get(name) for name in ("accuracy", "agreement")]
+            metrics = [variant.parity.get(name) for name in ("accuracy", "agreement")]
             table.add_row(
                 bundle.name,
                 bundle.version,
                 variant.format,
                 variant.precision,
                 f"{variant.size_bytes / 1e6:.1f}",
-                *("" if figure is None else f"{figure:.3f}" for figure in figures),
+                *("" if metric is None else f"{metric:.3f}" for metric in metrics),
                 "" if variant.meets_floor else "under the floor",
             )
     results.print(table)

@@ -295,18 +295,18 @@ def prune(
             on_view=lambda number, total: messages.print(f"view {number}/{total}"),
         )
     recipe = record.recipe
-    assert recipe.widths is not None
-    operations, weights = layer_costs(
-        recipe.widths,
-        recipe.preprocessing.size,
-        len(record.classes),
-        ARCHITECTURES[recipe.architecture].pool_last,
-    )
-    widths = ", ".join("-".join(str(width) for width in block) for block in recipe.widths)
-    messages.print(
-        f"widths {widths}: {sum(operations) / 1e9:.2f} G multiply-accumulates, "
-        f"{sum(weights) / 1e6:.2f} M weights, temperature {record.temperature:.3f}; {out}"
-    )
+    if recipe.widths is not None:  # which a pruned run always has
+        operations, weights = layer_costs(
+            recipe.widths,
+            recipe.preprocessing.size,
+            len(record.classes),
+            ARCHITECTURES[recipe.architecture].pool_last,
+        )
+        widths = ", ".join("-".join(str(width) for width in block) for block in recipe.widths)
+        messages.print(
+            f"widths {widths}: {sum(operations) / 1e9:.2f} G multiply-accumulates, "
+            f"{sum(weights) / 1e6:.2f} M weights, temperature {record.temperature:.3f}; {out}"
+        )
 
 
 @click.command()
