@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -61,3 +62,33 @@ def test_a_missing_extra_is_one_line_with_the_command(tmp_path, package, extra, 
     assert ran.returncode == 2
     assert len(ran.stderr.splitlines()) == 1
     assert f"pip install 'xrayedge[{extra}]'" in ran.stderr
+
+
+STUCK = """
+import sys, time
+import cv2, numpy as np
+from xrayedge.cli import main
+from xrayedge.frontal import FrontalCheck
+
+large = np.zeros((3000, 3000), np.uint8)
+
+def long(self, pixels, until=time.monotonic() + 60.0):
+    while time.monotonic() < until:  # in native code nearly all the time
+        cv2.GaussianBlur(large, (31, 31), 0)
+    return 0.0
+
+FrontalCheck.score = long
+main()
+"""
+
+
+def test_native_code_that_does_not_come_back_keeps_no_process_and_no_status(chest):
+    ran = subprocess.run(
+        [sys.executable, "-c", STUCK, "screen", chest, "--json", "--timeout", "0.5"],
+        capture_output=True,
+        check=False,
+        timeout=50,
+    )
+    assert json.loads(ran.stdout)["reason"] == "timeout"
+    assert ran.returncode == 1
+    assert ran.stderr == b""

@@ -16,6 +16,7 @@ def test_models_lists_the_shipped_files():
     assert result.exit_code == 0
     assert "vgg16" in result.stdout
     assert "onnx" in result.stdout
+    assert "note" in result.stdout  # every column has a head
 
 
 def test_models_lists_any_bundle(tmp_path):
@@ -35,6 +36,8 @@ def test_doctor_prints_for_people_and_programs():
     text = run("doctor", "--model", "vgg16-edge").stdout
     for word in ("processor:", "features:", "engine litert:", "frontal-int8.tflite"):
         assert word in text
+    last = text.splitlines()[-1]
+    assert last == "fit to screen" if found["healthy"] else last.startswith("NOT fit to screen: ")
 
 
 def test_doctor_warns_of_a_replaced_provider():
