@@ -211,6 +211,7 @@ def killed(namespace, tmp_path, *, kills, seed, minutes=5.0):
     moments = random.Random(seed)
     acknowledged = []
     paths = copies(tmp_path / "images", kills)
+    span = 0.0
     deadline = time.monotonic() + 60.0 * minutes
     for done, path in enumerate(paths):
         if time.monotonic() > deadline:
@@ -219,7 +220,12 @@ def killed(namespace, tmp_path, *, kills, seed, minutes=5.0):
         sending = namespace.start(
             *("storescu", "-aet", "UNIT1", "-aec", "XRAYEDGE", "127.0.0.1", "11112", path)
         )
-        time.sleep(moments.uniform(0.0, 0.5))
+        if done == 0:  # undisturbed, to know how long all of it takes here
+            began = time.monotonic()
+            station.wait_until_done(1, 2)
+            span = time.monotonic() - began
+        else:
+            time.sleep(moments.uniform(0.0, span))
         station.kill()
         if sending.wait(timeout=60) == 0:
             acknowledged.append(path)
