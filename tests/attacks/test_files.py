@@ -11,6 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from conftest import dicom_bytes, dicom_dataset, dicom_file
+
+pytest.importorskip("imagecodecs")
+
 from fuzz import attack
 
 from xrayedge import (

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pydicom")
+pytest.importorskip("imagecodecs")
 hypothesis = pytest.importorskip("hypothesis")
 
-from fuzz import corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import corpus
 
 from xrayedge import Limits, PictureError, read
 

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cv2.utils import logging
+import cv2
 
 _lock = threading.Lock()
+_log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4, and from 5.0 on
 _SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
 _inside = 0
 _level = 0
@@ -46,7 +47,7 @@ def silenced() -> Iterator[None]:
     with _lock:
         if _inside == 0:
             _open()
-            _level = logging.setLogLevel(_SILENT)
+            _level = _log.setLogLevel(_SILENT)
             if _stderr is not None and _nowhere:
                 _shown, _stderr.value = _stderr.value, _nowhere
         _inside += 1
@@ -56,6 +57,6 @@ def silenced() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                logging.setLogLevel(_level)
+                _log.setLogLevel(_level)
                 if _stderr is not None and _nowhere:
                     _stderr.value = _shown
