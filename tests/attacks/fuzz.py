@@ -32,6 +32,7 @@ MAX_SECONDS, MAX_BYTES = 10.0, 1_000_000_000
 _PER_CHILD = 500
 _CHILD_SECONDS = 600
 _STDERR = 2
+_MOST_ADDRESSES = 6 << 30  # a finding must not take the machine with it
 
 
 def attack(number: int) -> str:
@@ -63,6 +64,7 @@ def _outcome(content: bytes) -> str:
 
 def _work(first: int, at: object, printed: str, outcomes: multiprocessing.Queue) -> None:
     counts: Counter[str] = Counter()
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_ADDRESSES, _MOST_ADDRESSES))
     with Path(printed).open("wb") as stderr:
         os.dup2(stderr.fileno(), _STDERR)
     try:

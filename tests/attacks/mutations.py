@@ -55,6 +55,7 @@ _SYNTAXES = (
     uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.HTJ2KLossless,
     uid.RLELossless, uid.UID("1.2.3"),
 )  # fmt: skip
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"
 
 
 @cache
@@ -141,6 +142,8 @@ def altered_structure(rng: np.random.Generator) -> bytes:
         if rng.random() < 0.2 and "file_meta" in dir(dataset):
             dataset.file_meta.TransferSyntaxUID = _SYNTAXES[rng.integers(len(_SYNTAXES))]
         content = _written(rng, dataset)
+    if rng.random() < 0.15:
+        content = _with_nesting(rng, content)
     return _with_other_length(rng, content) if rng.random() < 0.3 else content
 
 
@@ -229,18 +232,23 @@ def _palette(rng: np.random.Generator, dataset: pydicom.Dataset) -> None:
         dataset.update(table)
 
 
-def _nesting(rng: np.random.Generator, dataset: pydicom.Dataset) -> None:
-    """A table in items of sequences in items; by hand, since pydicom takes minutes to write it."""
+def _with_nesting(rng: np.random.Generator, content: bytes) -> bytes:
+    """A table in items of sequences in items, ahead of the pixel data.
+
+    Put into the file as written: what pydicom takes to write it doubles with each level.
+    """
+    at = content.rfind(_PIXEL_DATA)
+    if at < 0:
+        return content
     tag = Tag(str(rng.choice(["VOILUTSequence", "ModalityLUTSequence", "IconImageSequence"])))
-    explicit = not dataset.is_implicit_VR
+    explicit = content[at + 4 : at + 6] in (b"OB", b"OW")
     element = struct.pack("<HH", tag.group, tag.element) + (b"SQ\x00\x00" if explicit else b"")
     inside = b"\x28\x00\x02\x30" + (b"US\x06\x00" if explicit else b"\x06\x00\x00\x00")
     inside += struct.pack("<3H", 2, 0, 8) + rng.bytes(8)
     for _ in range(int(rng.choice([1, 3, 30, 100]))):
         inside = _enclosed(rng, b"\xfe\xff\x00\xe0", inside, b"\xfe\xff\x0d\xe0\0\0\0\0")
         inside = _enclosed(rng, element, inside, b"\xfe\xff\xdd\xe0\0\0\0\0")
-    value = inside[len(element) + 4 :]
-    dataset[tag] = RawDataElement(tag, "SQ", len(value), value, 0, not explicit, True)
+    return content[:at] + inside + content[at:]
 
 
 def _enclosed(rng: np.random.Generator, head: bytes, inside: bytes, end: bytes) -> bytes:
@@ -274,7 +282,7 @@ def _fragments(rng: np.random.Generator, dataset: pydicom.Dataset) -> None:
 
 _Change = Callable[[np.random.Generator, Any], None]
 _CHANGES: tuple[_Change, ...] = (
-    _number, _number, _decimal, _code, _lut, _palette, _nesting, _removal, _fragments
+    _number, _number, _decimal, _code, _lut, _palette, _removal, _fragments
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ _SHORT = frozenset(
         *(b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
     )
 )
+_KNOWN = _LONG | _SHORT
 _DELIMITERS = 0xFFFE  # group of the next three, which have no value representation
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
 
@@ -94,7 +95,7 @@ class Elements:
 
     def encoding(self, position: int, order: str) -> Encoding:
         """Whether the elements at a place are explicit: units err about it in the file's header."""
-        return Encoding(self.data[position + 4 : position + 6] in _LONG | _SHORT, order)
+        return Encoding(self.data[position + 4 : position + 6] in _KNOWN, order)
 
     def find(
         self,
@@ -166,7 +167,7 @@ class Elements:
         tag = self._tag(position, order)
         vr: bytes | None = self.data[position + 4 : position + 6]
         start = position + 8
-        if tag >> 16 == _DELIMITERS or not encoding.explicit or vr not in _LONG | _SHORT:
+        if tag >> 16 == _DELIMITERS or not encoding.explicit or vr not in _KNOWN:
             vr = None
             (length,) = struct.unpack_from(order + "I", self.data, position + 4)
         elif vr in _LONG:
