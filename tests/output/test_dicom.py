@@ -3,7 +3,7 @@
 import logging
 import shutil
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,15 +16,10 @@ from pydicom.tag import Tag
 
 from xrayedge import Screener, read
 from xrayedge.errors import ResultsError
+from xrayedge.opacities import Opacity
 from xrayedge.output.dicom import DISCLAIMER, secondary_capture, structured_report
 
 WRITERS = pytest.mark.parametrize("write", [structured_report, secondary_capture])
-
-
-@dataclass(frozen=True)
-class Box:
-    box: tuple[float, float, float, float]
-    score: float
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +101,9 @@ def test_the_report_holds_finding_probabilities_model_and_disclaimer(
 
 
 def test_each_opacity_is_a_region_of_the_source(screening, chest, original, tmp_path):
-    with_opacities = replace(screening)
-    boxes = (Box((10.0, 20.5, 300.0, 400.0), 0.9), Box((500.0, 20.0, 600.0, 400.0), 0.8))
-    object.__setattr__(with_opacities, "opacities", boxes)
+    boxes = ((10.0, 20.5, 300.0, 400.0), (500.0, 20.0, 600.0, 400.0))
+    opacities = tuple(map(Opacity, boxes, (0.9, 0.8)))
+    with_opacities = replace(screening, opacities=opacities)
     report = written(structured_report(with_opacities, chest), tmp_path / "report.dcm")
     regions = [item for item in items(report) if item.ValueType == "SCOORD"]
     assert len(regions) == 2

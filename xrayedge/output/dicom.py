@@ -331,7 +331,7 @@ def _opacities(screening: Screening, uids: _Uids, algorithm: Any) -> list[Any]:
 
     original = _placeholder()
     groups = []
-    for number, opacity in enumerate(getattr(screening, "opacities", None) or (), 1):
+    for number, opacity in enumerate(screening.opacities, 1):
         left, top, right, bottom = opacity.box
         outline = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
         region = ImageRegion(

@@ -191,8 +191,13 @@ class Worker(threading.Thread):
 
     def _open(self, point: str) -> Screener:
         screen = self._config.screen
+        # The hospital's profile takes the place of the configuration's point, of no other.
         screener = Screener(
-            screen.model, threads=screen.threads, operating_point=point, timeout=screen.timeout
+            screen.model,
+            threads=screen.threads,
+            operating_point=point,
+            site=screen.site if point == screen.operating_point else None,
+            timeout=screen.timeout,
         )
         screener.warm_up()
         return screener
