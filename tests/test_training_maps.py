@@ -18,7 +18,7 @@ from xrayedge.training.losses import MapLoss, map_loss_targets, targets
 from xrayedge.training.network import activation_map_model
 from xrayedge.training.pruning import prune
 from xrayedge.training.recipe import RECIPES, Phase
-from xrayedge.training.run import MODEL
+from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.train import build_network, train
 
 STRETCH = Preprocessing(size=64, fit="stretch", equalisation="none")
@@ -172,7 +172,11 @@ def test_pruned_and_averaged_networks_keep_the_channel(discs, runs, tmp_path):
     teacher = runs / "everything"
     changes = {"phases": (Phase(1, 1e-3, 1),), "seed": 1}
     prune(teacher, discs, 0.5, tmp_path / "narrow", view_count=1, changes=changes)
-    average([teacher, teacher], discs, tmp_path / "mean")
+    smaller = RECIPES["hospitals-fine"].for_network_of(RunRecord.read(teacher).recipe)
+    smaller = replace(smaller.adjusted(size=64, epochs=1), batch_size=64)
+    train(discs, smaller, tmp_path / "smaller", data_name={"name": "discs"}, start=teacher)
+    mean = average([teacher, tmp_path / "smaller"], discs, tmp_path / "mean")
+    assert mean.recipe.preprocessing.size == 96
     for folder in ("narrow", "mean"):
         model = keras.saving.load_model(tmp_path / folder / MODEL, compile=False)
         assert activation_map_model(model).output.shape[-1] == 3

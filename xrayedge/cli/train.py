@@ -319,12 +319,21 @@ def prune(
     required=True,
     help="What trained the first; may be repeated; its split val fits the temperature.",
 )
+@click.option(
+    "--share",
+    "shares",
+    type=click.FloatRange(0.0, min_open=True),
+    multiple=True,
+    help="Of each run in the average, in their order.  [default: equal]",
+)
 @_out_option("The new run's folder.")
-def average(runs: tuple[Path, ...], data: tuple[Path, ...], out: Path) -> None:
+def average(
+    runs: tuple[Path, ...], data: tuple[Path, ...], shares: tuple[float, ...], out: Path
+) -> None:
     """Average the weights of RUNS that began with one another into a run of its own."""
     quiet_tensorflow()
     from ..training.averaging import average as average_runs
     from ..training.run import RunRecord
 
-    record = average_runs(runs, RunRecord.read(runs[0]).load_data(data), out)
+    record = average_runs(runs, RunRecord.read(runs[0]).load_data(data), out, shares or None)
     messages.print(f"average of {len(runs)} runs, temperature {record.temperature:.3f}; {out}")

@@ -29,7 +29,8 @@ def average(
     Parameters
     ----------
     runs
-        Two or more, of one architecture, size, preprocessing and classes.
+        Two or more, of one architecture, preprocessing and classes. Their inputs may differ in
+        size: a convolution fits any; the average takes the first run's.
     dataset
         What the first run was trained on; the temperature is fitted on its split ``val``.
     out
@@ -79,4 +80,5 @@ def average(
 def _kind(record: RunRecord) -> tuple[Any, ...]:
     recipe = record.recipe
     channels = (record.classes, recipe.opacity > 0.0)
-    return recipe.architecture, recipe.widths, recipe.preprocessing, channels
+    any_size = replace(recipe.preprocessing, size=1)
+    return recipe.architecture, recipe.widths, any_size, channels
