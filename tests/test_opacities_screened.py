@@ -77,7 +77,7 @@ def test_a_bundle_of_onnx_files_screens_without_being_told_the_engine(bundle):
 
 def test_the_engine_that_is_missing_is_named(bundle, monkeypatch):
     monkeypatch.setattr("xrayedge.engines.base.available", lambda: ("litert",))
-    with pytest.raises(EngineError, match=r"onnx files only.*xrayedge\[onnx\]"):
+    with pytest.raises(EngineError, match=r"onnx files only.*pip install onnxruntime"):
         Screener(bundle.folder)
 
 
