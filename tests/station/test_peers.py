@@ -142,6 +142,23 @@ def test_a_pacs_that_is_away_gets_everything_when_it_is_back(namespace, tmp_path
     pacs.stop()
 
 
+def test_a_peer_that_takes_no_jpeg_gets_the_overlay_plain(namespace, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    peer = namespace.start("storescp", "-aet", "ORTHANC", "-od", kept, "4246")
+    wait_for(lambda: namespace.listens(4246), "storescp listens")
+    (path,) = copies(tmp_path / "images", 1)
+    station = Station(namespace, tmp_path / "station", LISTEN + PACS.replace("4242", "4246"))
+    assert namespace.store(path, port=11112).returncode == 0
+    station.wait_until_done(1, 2)
+    (capture,) = [one for one in map(pydicom.dcmread, kept.iterdir()) if one.Modality == "OT"]
+    assert capture.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
+    assert capture.PhotometricInterpretation == "RGB"
+    assert {send.sop_instance_uid for send in station.sends()} >= {capture.SOPInstanceUID}
+    station.stop()
+    namespace.stop(peer)
+
+
 def test_a_pacs_that_refuses_is_never_taken_for_one_that_stored(namespace, tmp_path):
     program = tmp_path / "refuse.py"
     program.write_text(REFUSING)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
@@ -65,24 +67,30 @@ class DicomCarrier:
     def send(self, sends: Sequence[Send], outbox: Path) -> Iterator[tuple[Send, Answer]]:
         """See `delivery.Carrier`."""
         contexts = sorted({(one.sop_class_uid, one.transfer_syntax_uid) for one in sends})
+        # Every peer takes this one (PS3.5, 10.1 names it beside the default); not all take JPEG.
+        plain = str(ExplicitVRLittleEndian)
+        contexts += sorted({(uid, plain) for uid, _ in contexts} - set(contexts))
         with self._association([(uid, [syntax]) for uid, syntax in contexts]) as association:
             accepted = {
                 (str(one.abstract_syntax), str(one.transfer_syntax[0]))
                 for one in association.accepted_contexts
             }
             for one in sends:
-                if (one.sop_class_uid, one.transfer_syntax_uid) not in accepted:
-                    yield one, Answer("refused", f"the peer takes no such {one.kind} object")
-                    continue
                 path = outbox / one.file
                 if not path.exists():
                     yield one, Answer("refused", "its file is missing")
-                    continue
-                yield one, self._store(association, path)
+                elif (one.sop_class_uid, one.transfer_syntax_uid) in accepted:
+                    yield one, self._store(association, path)
+                elif (one.sop_class_uid, plain) in accepted:
+                    decoded = dcmread(path)
+                    decoded.decompress(generate_instance_uid=False)
+                    yield one, self._store(association, decoded)
+                else:
+                    yield one, Answer("refused", f"the peer takes no such {one.kind} object")
 
-    def _store(self, association: Any, path: Path) -> Answer:
+    def _store(self, association: Any, made: Path | Dataset) -> Answer:
         try:
-            status = association.send_c_store(path)
+            status = association.send_c_store(made)
         except (RuntimeError, ValueError, OSError) as error:
             raise PeerAway(f"the association broke off ({type(error).__name__})") from None
         if "Status" not in status:
