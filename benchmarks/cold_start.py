@@ -25,7 +25,7 @@ from xrayedge.bundle import DEFAULT_MODEL
 
 _XRAYEDGE = """
 from xrayedge import Screener
-print(Screener(MODEL, engine=ENGINE).screen(PICTURE).label)
+print(Screener(MODEL, engine=ENGINE).screen(IMAGE).label)
 """
 
 _PARTS = """
@@ -34,7 +34,7 @@ import cv2, numpy
 started = now()
 import xrayedge
 imported = now()
-xrayedge.Screener(MODEL).screen(PICTURE)
+xrayedge.Screener(MODEL).screen(IMAGE)
 print(imported - started, now() - imported)
 """
 
@@ -47,7 +47,7 @@ network = bundle.classifier
 content = bundle.read(network.variant("tflite", "int8"))
 interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
 interpreter.allocate_tensors()
-inputs = network.preprocessing.apply(read(PICTURE).pixels)[None]
+inputs = network.preprocessing.apply(read(IMAGE).pixels)[None]
 interpreter.set_tensor(interpreter.get_input_details()[0]["index"], inputs)
 interpreter.invoke()
 found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
@@ -55,7 +55,7 @@ scores = dict(zip(network.classes, map(float, probabilities(found, network.tempe
 print(decide(scores, network.operating_point("balanced"))[0])
 """
 
-_PICTURE = "from pydicom.data import get_testdata_file as f; print(f('RG1_UNCR.dcm'))"
+_IMAGE = "from pydicom.data import get_testdata_file as f; print(f('RG1_UNCR.dcm'))"
 
 
 def contenders() -> dict[str, str]:
@@ -94,12 +94,12 @@ def main() -> int:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--rounds", type=int, default=9)
     chosen = parser.parse_args()
-    picture = subprocess.check_output([sys.executable, "-c", _PICTURE], text=True).strip()
+    image = subprocess.check_output([sys.executable, "-c", _IMAGE], text=True).strip()
     programs = {
-        name: program.replace("MODEL", repr(chosen.model)).replace("PICTURE", repr(picture))
+        name: program.replace("MODEL", repr(chosen.model)).replace("IMAGE", repr(image))
         for name, program in contenders().items()
     }
-    parts = _PARTS.replace("MODEL", repr(chosen.model)).replace("PICTURE", repr(picture))
+    parts = _PARTS.replace("MODEL", repr(chosen.model)).replace("IMAGE", repr(image))
     for program in (*programs.values(), parts):  # files into the system's cache
         run(program)
     runs: dict[str, list[tuple[float, float, str]]] = {name: [] for name in programs}
@@ -117,8 +117,8 @@ def main() -> int:
         for name, found in runs.items()
     }
     for name in set(rows) - {"tensorflow"} if "tensorflow" in rows else ():
-        for figure in ("seconds", "peak_rss_mb"):
-            rows[name][f"{figure}_of_tensorflow"] = rows[name][figure] / rows["tensorflow"][figure]
+        for metric in ("seconds", "peak_rss_mb"):
+            rows[name][f"{metric}_of_tensorflow"] = rows[name][metric] / rows["tensorflow"][metric]
     importing, first_result = (statistics.median(span) for span in zip(*spans, strict=True))
     found = {
         "model": chosen.model,

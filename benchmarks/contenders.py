@@ -96,11 +96,11 @@ OPENERS = {
 
 
 def measure_engine(engine: str, file: str, inputs: str, threads: int) -> dict[str, Any]:
-    """Milliseconds of each run, and the label of each picture."""
+    """Milliseconds of each run, and the label of each image."""
     run = OPENERS[engine](file, threads)
-    pictures = np.load(inputs)
-    labels = [int(run(one).mean(axis=(1, 2)).argmax()) for one in pictures[:, np.newaxis]]
-    return {"latencies_ms": _time(run, pictures), "labels": labels}
+    images = np.load(inputs)
+    labels = [int(run(one).mean(axis=(1, 2)).argmax()) for one in images[:, np.newaxis]]
+    return {"latencies_ms": _time(run, images), "labels": labels}
 
 
 def measure_classify(
@@ -108,15 +108,15 @@ def measure_classify(
 ) -> dict[str, Any]:
     """The same of `Classifier.classify`, mean, temperature and softmax included."""
     classifier = _open(folder, precision, engine, threads)
-    pictures = np.load(inputs)
+    images = np.load(inputs)
     classes = classifier.network.classes
 
     def label(inputs: NDArray[np.uint8]) -> int:
         scores, _ = classifier.classify(inputs)
         return classes.index(max(classes, key=lambda name: scores[name]))
 
-    labels = [label(one) for one in pictures[:, np.newaxis]]
-    return {"latencies_ms": _time(classifier.classify, pictures), "labels": labels}
+    labels = [label(one) for one in images[:, np.newaxis]]
+    return {"latencies_ms": _time(classifier.classify, images), "labels": labels}
 
 
 def measure_overhead(
@@ -125,14 +125,14 @@ def measure_overhead(
     """`Classifier.classify` and the engine called by hand, run by run in turn in one process."""
     classifier = _open(folder, precision, engine, threads)
     run = OPENERS[by_hand](file, threads)
-    pictures = np.load(inputs)
+    images = np.load(inputs)
     ours: list[float] = []
     theirs: list[float] = []
     for number in range(WARMUP + 2 * MIN_RUNS):
-        picture = pictures[number % len(pictures)][np.newaxis]
+        image = images[number % len(images)][np.newaxis]
         for call, times in ((classifier.classify, ours), (run, theirs)):
             started = time.perf_counter()
-            call(picture)
+            call(image)
             times.append((time.perf_counter() - started) * 1000.0)
     return {"ours_ms": ours[WARMUP:], "theirs_ms": theirs[WARMUP:]}
 
@@ -179,16 +179,16 @@ def _open(folder: str, precision: Any, engine: Any, threads: int) -> Classifier:
     return Classifier.open(bundle, bundle.classifier, precision, engine, threads)
 
 
-def _time(call: Callable[[NDArray[Any]], Any], pictures: NDArray[Any]) -> list[float]:
-    """Milliseconds of runs on the pictures in turn, after a warm-up."""
+def _time(call: Callable[[NDArray[Any]], Any], images: NDArray[Any]) -> list[float]:
+    """Milliseconds of runs on the images in turn, after a warm-up."""
     for number in range(WARMUP):
-        call(pictures[number % len(pictures)][np.newaxis])
+        call(images[number % len(images)][np.newaxis])
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < MIN_RUNS or time.perf_counter() - began < MIN_SECONDS:
-        picture = pictures[len(times) % len(pictures)][np.newaxis]
+        image = images[len(times) % len(images)][np.newaxis]
         started = time.perf_counter()
-        call(picture)
+        call(image)
         times.append((time.perf_counter() - started) * 1000.0)
     return times
 

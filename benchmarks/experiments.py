@@ -37,7 +37,7 @@ from xrayedge.training.train import train
 HEALTHY, COVID = "healthy", "covid"
 START = "RUN as it is"
 SHIPPED, POINTS = ("vgg16", "vgg16-edge"), ("balanced", "specific")
-VAL_FIGURES = ("balanced_accuracy", "macro_auc", "auc/covid", "auc/healthy")
+VAL_METRICS = ("balanced_accuracy", "macro_auc", "auc/covid", "auc/healthy")
 
 BASE = replace(
     RECIPES["vgg16-robust"],
@@ -92,11 +92,11 @@ RUN is `vgg16` pruned and distilled at half the side, to the widths {widths}:
         --epochs 6 --out RUN
 
 Each variant goes on with it, with labels, by the recipe `vgg16-robust` but for what its name
-says. On `extended/val` ({val} pictures),
-and on {unseen} frontal radiographs of a site of which no classifier's training saw a picture. Those
+says. On `extended/val` ({val} images),
+and on {unseen} frontal radiographs of a site of which no classifier's training saw an image. Those
 carry no finding, and nearly all look healthy: the share called healthy ought to be large. Since one
 number added to a logit moves that share, the last column says what no such number changes: how
-surely a picture of that site is called healthier than an ill one of `extended/val`.
+surely an image of that site is called healthier than an ill one of `extended/val`.
 
 {judged}
 - What `val` rewards is, in part, recognition of the hospital: of all variants with labels, little
@@ -107,7 +107,7 @@ surely a picture of that site is called healthier than an ill one of `extended/v
   drawn equally often lose there, and so do the central square and padding, which keep the aspect
   ratio: it tells the sources apart.
 
-The shipped bundles' int8 files on the same pictures, at two operating points:
+The shipped bundles' int8 files on the same images, at two operating points:
 
 {shipped}
 One source left out: see [reproduction.md](reproduction.md), and `xrayedge train MANIFEST.csv
@@ -205,7 +205,7 @@ def judged(outcomes: Mapping[str, Outcome]) -> str:
     rows = [
         [
             name,
-            *(f"{one.val.metrics[figure].value:.3f}" for figure in VAL_FIGURES),
+            *(f"{one.val.metrics[metric].value:.3f}" for metric in VAL_METRICS),
             f"{one.unseen[HEALTHY]:.2f}",
             f"{one.unseen[COVID]:.2f}",
             f"{one.healthier:.3f}",

@@ -3,7 +3,7 @@
     python benchmarks/failure_modes.py --model vgg16 --out failure-modes.png
 
 One genuine radiograph of the package `pydicom-data`, as it is and changed as detectors, their
-software, exports and technicians change pictures. Prints the probabilities of each and draws the
+software, exports and technicians change images. Prints the probabilities of each and draws the
 heatmaps.
 """
 
@@ -98,7 +98,7 @@ CHANGES: dict[str, Callable[[Grey], Grey]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--out", type=Path, required=True, help="the picture, PNG")
+    parser.add_argument("--out", type=Path, required=True, help="the overview, PNG")
     arguments = parser.parse_args()
     screener = Screener(arguments.model)
     pixels = read(str(get_testdata_file("RG1_UNCR.dcm"))).pixels

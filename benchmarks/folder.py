@@ -1,9 +1,9 @@
-"""What reading one picture while another is classified gains, as `xrayedge screen FOLDER` does it.
+"""What reading one image while another is classified gains, as `xrayedge screen FOLDER` does it.
 
     python benchmarks/folder.py --rounds 7
 
 Screens pydicom-data's chest, as DICOM with JPEG 2000 and as JPEG, many times over with two threads:
-one picture after another, and with two in work, in turn. Prints how many times faster the second is
+one image after another, and with two in work, in turn. Prints how many times faster the second is
 as one JSON object: medians over the rounds with their 95 % intervals.
 """
 
@@ -27,10 +27,10 @@ from xrayedge.bundle import DEFAULT_MODEL
 THREADS = 2
 
 
-def seconds(screener: Screener, pictures: Sequence[Path], *, parallel: bool) -> float:
+def seconds(screener: Screener, images: Sequence[Path], *, parallel: bool) -> float:
     """What screening all of them takes."""
     started = time.perf_counter()
-    for screening in screen_in_order(screener.screen, pictures, parallel=parallel):
+    for screening in screen_in_order(screener.screen, images, parallel=parallel):
         assert screening.status == "screened"
     return time.perf_counter() - started
 
@@ -38,7 +38,7 @@ def seconds(screener: Screener, pictures: Sequence[Path], *, parallel: bool) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--pictures", type=int, default=24)
+    parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=7)
     chosen = parser.parse_args()
     dicom = Path(str(get_testdata_file("RG1_J2KR.dcm")))
@@ -46,12 +46,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Screener(chosen.model, threads=THREADS) as used:
         jpeg = Path(folder) / "chest.jpg"
         jpeg.write_bytes(cv2.imencode(".jpg", read(dicom).pixels)[1].tobytes())
-        for name, picture in (("DICOM, JPEG 2000", dicom), ("JPEG", jpeg)):
-            pictures = [picture] * chosen.pictures
+        for name, image in (("DICOM, JPEG 2000", dicom), ("JPEG", jpeg)):
+            images = [image] * chosen.images
             times: dict[bool, list[float]] = {False: [], True: []}
             for number in range(-1, chosen.rounds):  # the first round warms up
                 for parallel, kept in times.items():
-                    took = seconds(used, pictures, parallel=parallel)
+                    took = seconds(used, images, parallel=parallel)
                     if number >= 0:
                         kept.append(took)
             gain = estimate_ratio(times[False], times[True])

@@ -1,8 +1,8 @@
 """Other ways to read the frozen network than the mean of its last map, for benchmarks/reproduction.
 
-The paper puts dense layers on a flattened map, which know where in the picture something is.
+The paper puts dense layers on a flattened map, which know where in the image something is.
 Here a logistic regression reads means over the whole map or over its four quarters, of the last
-block or of the last two. Which of them is best is asked of the training pictures alone.
+block or of the last two. Which of them is best is asked of the training images alone.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Reading:
     name
         For a person.
     strength
-        Inverse of the penalty on the weights that served best on held-out training pictures.
+        Inverse of the penalty on the weights that served best on held-out training images.
     held_out_accuracy, held_out_loss
-        On training pictures, each left out of the fit in turn: accuracy, and log loss.
+        On training images, each left out of the fit in turn: accuracy, and log loss.
     evaluation
-        On the pictures to test.
+        On the images to test.
     """
 
     name: str
@@ -89,7 +89,7 @@ def readings(dataset: Dataset, recipe: Recipe, weights: Path | None, cache: Path
     weights
         As of `xrayedge.training.network.load_imagenet`.
     cache
-        An ``.npz`` for what the network gives of the pictures; read where it is there.
+        An ``.npz`` for what the network gives of the images; read where it is there.
     """
     train, test = dataset.split("train"), dataset.split("test")
     maps = _maps([*train, *test], recipe, len(dataset.classes), weights, cache)
@@ -132,7 +132,7 @@ def _maps(
 def _best_strength(
     given: NDArray[np.float32], labels: NDArray[np.int_]
 ) -> tuple[float, NDArray[np.float64]]:
-    """The strength of least log loss on held-out pictures, and their probabilities."""
+    """The strength of least log loss on held-out images, and their probabilities."""
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     held_out = {
         strength: cross_val_predict(

@@ -3,9 +3,9 @@
     python benchmarks/heatmaps.py vgg16-edge vgg16 --data MANIFEST.csv --where set=extended \
         --where split=test
 
-Each model is a bundle or a training run; the second is the teacher, whose label on each picture is
+Each model is a bundle or a training run; the second is the teacher, whose label on each image is
 the class explained. Prints, with 95 % intervals over patients: how the evidence of both correlates
-over the places of a picture; how often the first one's strongest place is the second's or next to
+over the places of an image; how often the first one's strongest place is the second's or next to
 it; and how much of each one's evidence for the class lies inside the middle, and how much a map
 that is the same everywhere would have there.
 """
@@ -37,7 +37,7 @@ BORDER = 1
 
 
 def correlation(one: Map, other: Map) -> float:
-    """Pearson's, over the places of a picture; 0 where a map is the same everywhere."""
+    """Pearson's, over the places of an image; 0 where a map is the same everywhere."""
     if min(one.std(), other.std()) == 0.0:
         return 0.0
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
@@ -77,7 +77,7 @@ def main() -> None:
     samples = load_dataset(arguments.data, arguments.where, complete=False).samples
     model, teacher = _open(arguments.model), _open(arguments.teacher)
     if (model.classes, model.preprocessing.fit) != (teacher.classes, teacher.preprocessing.fit):
-        parser.error("the two models differ in classes or in how a picture becomes square")
+        parser.error("the two models differ in classes or in how an image becomes square")
     check_labels(samples, model.classes)
     rows = []
     uniform = 0.0

@@ -3,7 +3,7 @@
     python benchmarks/one_screening.py --docs docs --data MANIFEST.csv --where split=test
 
 A genuine radiograph of the package `pydicom-data`, enlarged to 2000 x 2000 pixels, decoded. Steps
-take turns, one thread. With --data, its pictures are also enlarged, stored as JPEG and decoded at
+take turns, one thread. With --data, its images are also enlarged, stored as JPEG and decoded at
 half their scale, to say what that saves and what it does to the scores.
 """
 
@@ -59,7 +59,7 @@ another copy.
 _REDUCED = """
 ## JPEG at half its scale
 
-A JPEG decoder can decode an image at half its width and height for less work. {pictures} images
+A JPEG decoder can decode an image at half its width and height for less work. {images} images
 were enlarged to {large} pixels on the shorter side, stored as JPEG of quality {quality}, decoded
 both ways and screened by {model}, int8. Decoding took {whole:.1f} ms at full scale and {half:.1f}
 ms at half scale. The largest change in an image's probabilities was {mean:.4f} on average, at
@@ -148,7 +148,7 @@ def reduced_decoding(data: Path, where: list[tuple[str, str]], model: str) -> st
     most = max(differences)
     verdict = "it holds" if most <= TOLERANCE else "so xrayedge decodes at full scale"
     return _REDUCED.format(
-        pictures=len(differences),
+        images=len(differences),
         large=LARGE,
         quality=QUALITY,
         model=model,

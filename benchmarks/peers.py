@@ -4,7 +4,7 @@
     python benchmarks/peers.py --work WORK --docs docs --data MANIFEST.csv --where split=test
 
 Every measurement has a process of its own and one thread; all take turns, round by round, on the
-same pictures. MobileNetV2, DenseNet121 and the float VGG16 are built by Keras with random weights:
+same images. MobileNetV2, DenseNet121 and the float VGG16 are built by Keras with random weights:
 that gives their latency and says nothing of their accuracy. Converted files are kept in WORK and
 used again.
 """
@@ -50,7 +50,7 @@ SIDE = 224
 CLASSES = 3
 THREADS = 1
 LIMIT_SIDES = [512, 1024, 2048]  # of the square matrices whose product is the machine's limit
-CALIBRATION_PICTURES = 16  # enough for ranges of networks whose scores nobody reads
+CALIBRATION_IMAGES = 16  # enough for ranges of networks whose scores nobody reads
 #: The engine called by hand beside each of ours.
 BY_HAND = {"litert": "LiteRT", "onnx": "ONNX Runtime"}
 _console = Console(stderr=True)
@@ -103,7 +103,7 @@ class Contender:
     job
         For `contenders`.
     macs
-        Multiply-accumulates for one picture.
+        Multiply-accumulates for one image.
     trained
         Whether its labels mean anything.
     """
@@ -117,7 +117,7 @@ class Contender:
 
 
 def multiply_accumulates(file: Path) -> int:
-    """Of the convolutions of an ONNX file, for one picture; the rest is less than a hundredth."""
+    """Of the convolutions of an ONNX file, for one image; the rest is less than a hundredth."""
     graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
     shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
     shapes |= {value.name: value.type.tensor_type.shape.dim for value in graph.output}
@@ -273,7 +273,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="Converted files; used again.")
     parser.add_argument("--docs", type=Path, required=True, help="Where benchmarks.md goes.")
-    parser.add_argument("--data", type=Path, help="Labelled pictures for accuracy and labels.")
+    parser.add_argument("--data", type=Path, help="Labelled images for accuracy and labels.")
     add_where(parser)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peer", action="append", choices=tuple(keras_peers()), default=[])
@@ -282,18 +282,18 @@ def main() -> None:
     bundles = [ModelBundle.load(name) for name in shipped_bundles()]
     chosen.work.mkdir(parents=True, exist_ok=True)
 
-    pictures = [sample.path for sample in samples] or [Path(str(get_testdata_file("RG1_UNCR.dcm")))]
+    images = [sample.path for sample in samples] or [Path(str(get_testdata_file("RG1_UNCR.dcm")))]
     jobs: list[Contender] = []
     overheads: dict[str, dict[str, Any]] = {}
     for bundle in bundles:
         preprocessing = bundle.classifier.preprocessing
         inputs = chosen.work / f"inputs-{bundle.name}.npy"
-        np.save(inputs, np.stack([preprocessing.apply(read(one).pixels) for one in pictures]))
+        np.save(inputs, np.stack([preprocessing.apply(read(one).pixels) for one in images]))
         jobs += bundle_contenders(bundle, inputs)
         overheads |= overhead_jobs(bundle, inputs)
     peers = keras_peers()
     inputs = chosen.work / "inputs.npy"
-    np.save(inputs, np.stack([_resized(one) for one in pictures[:CALIBRATION_PICTURES]]))
+    np.save(inputs, np.stack([_resized(one) for one in images[:CALIBRATION_IMAGES]]))
     for name in chosen.peer or peers:
         convert_peer(name, peers[name], inputs, chosen.work)
         jobs += peer_contenders(name, inputs, chosen.work)
@@ -312,7 +312,7 @@ def main() -> None:
         choose_cases(bundles),
         rounds=chosen.rounds,
         samples=samples,
-        pictures=realistic_images(chosen.work),
+        images=realistic_images(chosen.work),
         progress=lambda done, total, title: _console.print(f"{done}/{total} {title}"),
     )
     document = write_document(report, jobs, of_jobs, of_overheads, of_limits, chosen.rounds)
@@ -410,8 +410,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _resized(picture: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    resized = cv2.resize(read(picture).pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+def _resized(image: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    resized = cv2.resize(read(image).pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, np.uint8)[:, :, np.newaxis]
 
 

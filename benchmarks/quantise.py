@@ -37,11 +37,11 @@ def int8_tflite(model: keras.Model, chosen: CalibrationSet) -> bytes:
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
     def __init__(self, chosen: CalibrationSet) -> None:
-        self._pictures = iter(chosen)
+        self._images = iter(chosen)
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        picture = next(self._pictures, None)
-        return None if picture is None else {"image": picture}
+        image = next(self._images, None)
+        return None if image is None else {"image": image}
 
 
 def int8_onnx(model: keras.Model, chosen: CalibrationSet) -> bytes:

@@ -2,8 +2,8 @@
 
     python benchmarks/reproduction.py MANIFEST.csv --weights VGG16.npz --out RUNS --docs docs
 
-Trains the paper's recipe on the set `paper` with original and with equalised pictures, three seeds
-each, then asks what those figures are worth: on other hospitals' pictures, with the lungs blacked
+Trains the paper's recipe on the set `paper` with original and with equalised images, three seeds
+each, then asks what those metrics are worth: on other hospitals' images, with the lungs blacked
 out, and with one source left out. Finished runs are used again.
 """
 
@@ -38,7 +38,7 @@ SEEDS = (0, 1, 2)
 RECIPE_NAMES = {"original": "paper-original", "equalised": "paper-equalised"}
 #: What the paper prints: accuracy, and recall of its COVID class; every AUC is above 0.9.
 PUBLISHED = {"original": ("0.86", "0.96"), "equalised": ("0.85", "1.00")}
-#: The middle of a picture that the border-only control blacks out: fractions of height and width.
+#: The middle of an image that the border-only control blacks out: fractions of height and width.
 BLACKED_OUT = ((0.12, 0.90), (0.08, 0.92))
 
 _console = Console(stderr=True)
@@ -78,12 +78,12 @@ class Reproduction:
         return {fold.source: fold.evaluation for fold in folds}
 
     def readings(self, dataset: Dataset, recipe: Recipe, name: str) -> list[Reading]:
-        """Ways to read the frozen network; what it gives of the pictures is kept under ``out``."""
+        """Ways to read the frozen network; what it gives of the images is kept under ``out``."""
         self._out.mkdir(parents=True, exist_ok=True)
         return readings(dataset, recipe, self._weights, self._out / name)
 
     def without_lungs(self, dataset: Dataset, name: str) -> Dataset:
-        """The same data with the middle of each picture black, written under ``out``."""
+        """The same data with the middle of each image black, written under ``out``."""
         folder = self._out / name
         rows = []
         for number, sample in enumerate(dataset.samples):
@@ -99,7 +99,7 @@ class Reproduction:
 
 
 def black_out(pixels: np.ndarray) -> np.ndarray:
-    """The picture with its middle black."""
+    """The image with its middle black."""
     (top, bottom), (left, right) = (
         (round(side * low), round(side * high))
         for side, (low, high) in zip(pixels.shape, BLACKED_OUT, strict=True)
@@ -121,15 +121,15 @@ def judge(run: Path, samples: Sequence[Sample]) -> Evaluation:
     return evaluate(samples, RunRecord.read(run).classes, scores_of(run, samples))
 
 
-def mean_and_range(evaluations: Sequence[Evaluation], figure: str) -> str:
-    """A figure over seeds."""
-    values = [one.metrics[figure].value for one in evaluations]
+def mean_and_range(evaluations: Sequence[Evaluation], metric: str) -> str:
+    """A metric over seeds."""
+    values = [one.metrics[metric].value for one in evaluations]
     return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-def with_interval(evaluation: Evaluation, figure: str) -> str:
-    """A figure with its 95 % interval."""
-    return str(evaluation.metrics.get(figure, ""))
+def with_interval(evaluation: Evaluation, metric: str) -> str:
+    """A metric with its 95 % interval."""
+    return str(evaluation.metrics.get(metric, ""))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -138,7 +138,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-PAPER_FIGURES = (
+PAPER_METRICS = (
     "accuracy",
     "balanced_accuracy",
     "macro_precision",
@@ -146,13 +146,13 @@ PAPER_FIGURES = (
     "macro_specificity",
     "macro_auc",
     *(
-        f"{figure}/{name}"
+        f"{metric}/{name}"
         for name in ("covid", "healthy", "pneumonia")
-        for figure in ("precision", "recall", "f1", "auc")
+        for metric in ("precision", "recall", "f1", "auc")
     ),
 )
-READING_FIGURES = ("accuracy", "recall/covid", "auc/covid", "auc/healthy", "auc/pneumonia")
-CONTROL_FIGURES = ("accuracy", "balanced_accuracy", "macro_auc", "recall/covid", "recall/healthy")
+READING_METRICS = ("accuracy", "recall/covid", "auc/covid", "auc/healthy", "auc/pneumonia")
+CONTROL_METRICS = ("accuracy", "balanced_accuracy", "macro_auc", "recall/covid", "recall/healthy")
 
 
 def reproduce(work: Reproduction, docs: Path) -> str:
@@ -166,7 +166,7 @@ def reproduce(work: Reproduction, docs: Path) -> str:
             for seed in SEEDS
         ]
         evaluations = [judge(run, test) for run in runs]
-        columns[name] = [mean_and_range(evaluations, figure) for figure in PAPER_FIGURES]
+        columns[name] = [mean_and_range(evaluations, metric) for metric in PAPER_METRICS]
         scores = scores_of(runs[0], test)
         labels = np.array([paper.classes.index(sample.label) for sample in test])
         for kind, draw in (("confusion", confusion_figure), ("roc", roc_figure)):
@@ -177,13 +177,13 @@ def reproduce(work: Reproduction, docs: Path) -> str:
         "recall/covid": [recall for _, recall in PUBLISHED.values()],
     }
     rows = []
-    for number, figure in enumerate(PAPER_FIGURES):
-        printed = "> 0.9" if figure.startswith("auc/") else ""
-        first, second = published.get(figure, [printed, printed])
+    for number, metric in enumerate(PAPER_METRICS):
+        printed = "> 0.9" if metric.startswith("auc/") else ""
+        first, second = published.get(metric, [printed, printed])
         rows.append(
-            [figure, first, columns["original"][number], second, columns["equalised"][number]]
+            [metric, first, columns["original"][number], second, columns["equalised"][number]]
         )
-    return table(["figure", "paper, original", "ours", "paper, equalised", "ours"], rows)
+    return table(["metric", "paper, original", "ours", "paper, equalised", "ours"], rows)
 
 
 def other_readings(work: Reproduction) -> str:
@@ -193,10 +193,10 @@ def other_readings(work: Reproduction) -> str:
     for name, recipe_name in RECIPE_NAMES.items():
         for reading in work.readings(paper, RECIPES[recipe_name], f"frozen-{name}.npz"):
             held_out = [f"{reading.held_out_accuracy:.3f}", f"{reading.held_out_loss:.3f}"]
-            figures = [with_interval(reading.evaluation, figure) for figure in READING_FIGURES]
-            rows.append([name, reading.name, f"{reading.strength:g}", *held_out, *figures])
-    header = ["pictures", "what is read", "C", "held out: accuracy", "held out: log loss"]
-    return table([*header, *READING_FIGURES], rows)
+            metrics = [with_interval(reading.evaluation, metric) for metric in READING_METRICS]
+            rows.append([name, reading.name, f"{reading.strength:g}", *held_out, *metrics])
+    header = ["images", "what is read", "C", "held out: accuracy", "held out: log loss"]
+    return table([*header, *READING_METRICS], rows)
 
 
 def control(work: Reproduction) -> str:
@@ -215,10 +215,10 @@ def control(work: Reproduction) -> str:
     for source, evaluation in work.left_out(everything, recipe, "paper-way-left-out").items():
         evaluations[f"all sets but {source}; tested on that source"] = evaluation
     rows = [
-        [name, str(one.images), *(with_interval(one, figure) for figure in CONTROL_FIGURES)]
+        [name, str(one.images), *(with_interval(one, metric) for metric in CONTROL_METRICS)]
         for name, one in evaluations.items()
     ]
-    return table(["trained on", "pictures", *CONTROL_FIGURES], rows)
+    return table(["trained on", "images", *CONTROL_METRICS], rows)
 
 
 def apart(work: Reproduction) -> str:
@@ -230,9 +230,9 @@ def apart(work: Reproduction) -> str:
     rows = []
     for column in ("adult_paediatric", "view", "source"):
         for value, one in evaluate_by(column, test, everything.classes, scores).items():
-            cells = (with_interval(one, figure) for figure in CONTROL_FIGURES)
+            cells = (with_interval(one, metric) for metric in CONTROL_METRICS)
             rows.append([f"{column}: {value}", str(one.images), *cells])
-    return table(["pictures of `extended/test`", "pictures", *CONTROL_FIGURES], rows)
+    return table(["images of `extended/test`", "images", *CONTROL_METRICS], rows)
 
 
 DOCUMENT = """\

@@ -4,7 +4,7 @@
 
 Makes the S8S8 file that bundles hold and a U8S8 one, and runs both in ONNX Runtime on this
 processor, then on an emulated Haswell, which has AVX2 and no VNNI (`apt install qemu-user`), with
-and without `session.x64quantprecision`. An emulated VGG16 takes some ten seconds a picture.
+and without `session.x64quantprecision`. An emulated VGG16 takes some ten seconds per image.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="what trained RUN")
     add_where(parser)
-    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--images", type=int, default=8)
     arguments = parser.parse_args()
     if shutil.which(EMULATOR[0]) is None or platform.machine() != "x86_64":
         sys.exit(f"{EMULATOR[0]} is not installed, or this is no x86-64 machine")
@@ -67,8 +67,8 @@ def main() -> None:
     found = ranges.observe(equalised, chosen)["min-max"]
     where = arguments.where or [("split", "test")]
     samples = load_dataset(arguments.data, where, complete=False).samples
-    every = max(1, len(samples) // arguments.pictures)
-    inputs = model_inputs(samples[::every][: arguments.pictures], preprocessing)
+    every = max(1, len(samples) // arguments.images)
+    inputs = model_inputs(samples[::every][: arguments.images], preprocessing)
     reference = probabilities(keras_maps(model, inputs), temperature)
     vnni = [name for name in describe().cpu_features if "vnni" in name]
     print(f"here: {' '.join(vnni) or 'no VNNI'}")

@@ -24,7 +24,7 @@ from rich.progress import track
 
 from xrayedge import ModelBundle, Screener, read, reference
 from xrayedge.data import HEALTHY, Sample, load_dataset
-from xrayedge.errors import PictureError
+from xrayedge.errors import ImageError
 from xrayedge.files import write_atomically
 from xrayedge.site import SiteProfile, SiteScores, fit
 
@@ -81,7 +81,7 @@ def screen(screener: Screener, samples: Sequence[Sample]) -> list[Source]:
             continue
         try:
             pixels = read(sample.path).pixels
-        except PictureError:
+        except ImageError:
             continue
         result = screener.screen(pixels)
         if result.probabilities is None or result.frontal_score is None:

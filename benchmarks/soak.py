@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py --model vgg16-edge --screenings 10000 --threads 4
 
-Screens pydicom-data's pictures (a chest, a leg, a shoulder MR) and a file that is no picture, in
+Screens pydicom-data's images (a chest, a leg, a shoulder MR) and a file that is no image, in
 turn, first in one thread and then in several that share the screener. Every result must be the one
 that the same source gave at the very beginning, and memory must not grow. Then the same threads
 with a screener each, to say what sharing costs or saves. Prints one JSON object.

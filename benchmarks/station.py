@@ -235,8 +235,8 @@ def main() -> None:
         }
         for part, measure in parts.items():
             if chosen.part in (part, "all"):
-                for name, figure in measure():
-                    print(f"| {name} | {figure} |", flush=True)
+                for name, metric in measure():
+                    print(f"| {name} | {metric} |", flush=True)
 
 
 if __name__ == "__main__":

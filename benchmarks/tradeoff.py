@@ -4,9 +4,9 @@
         --work WORK --docs docs
 
 Writes docs/tradeoff.md and docs/tradeoff.png. RUN is the teacher's. Each student learns from its
-activation maps of the same varied training pictures, is converted to int8, judged on the pictures
+activation maps of the same varied training images, is converted to int8, judged on the images
 that --where chooses, and timed beside all others, in turn, in one process with one thread. With
---by, pictures of each value of a column are judged apart. All that is made is kept in WORK: an
+--by, images of each value of a column are judged apart. All that is made is kept in WORK: an
 interrupted call goes on where it stopped. --time-only trains nothing; networks that WORK does not
 hold trained are then timed with random weights. --also adds finished runs of `xrayedge prune`,
 under the names of their folders.
@@ -70,11 +70,11 @@ PEERS = {"MobileNetV2": 50, "DenseNet121": 5}
 PEER_RATE = 1e-3  # they begin with random weights
 #: Keras' 0.999 takes thousands of steps to forget what batch normalisation began with.
 PEER_MOMENTUM = 0.9
-#: Over the training pictures, of `vgg16 / 2`. Operations times passes is the same for all.
+#: Over the training images, of `vgg16 / 2`. Operations times passes is the same for all.
 PASSES = 1.0
 ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
 ROUNDS, RUNS = 9, 12  # per file and engine: medians of so many runs, in so many rounds
-UNTRAINED_PICTURES = 8  # are enough for the ranges of networks whose scores nobody reads
+UNTRAINED_IMAGES = 8  # are enough for the ranges of networks whose scores nobody reads
 _LABEL: dict[str, Any] = {"fontsize": 8, "xytext": (4, 4), "textcoords": "offset points"}
 _TOP = 1.05  # of the axis of accuracy: room for names
 _UPRIGHT = {**_LABEL, "xytext": (0, 4), "rotation": 90, "ha": "center", "va": "bottom"}
@@ -113,7 +113,7 @@ trained. [The model card](model-card.md) says what each dataset can prove.
 _ACCURACY = """
 ## Accuracy{on}
 
-{pictures} pictures of {patients} patients.
+{images} images of {patients} patients.
 
 {table}"""
 
@@ -136,12 +136,12 @@ class Student:
     folder
         Holds its model and files.
     passes
-        How often it has seen each training picture; 0 where its weights are random, and `None` for
+        How often it has seen each training image; 0 where its weights are random, and `None` for
         the teacher.
     temperature
         Divides its logits.
     preprocessing
-        From a picture to its input.
+        From an image to its input.
     """
 
     name: str
@@ -153,7 +153,7 @@ class Student:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Figures of a trained student on some pictures, and what the teacher is ahead of it."""
+    """Metrics of a trained student on some images, and what the teacher is ahead of it."""
 
     evaluation: Evaluation
     lost: dict[str, Metric]
@@ -219,7 +219,7 @@ def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Name
 
 
 def spread(passes: float, most_views: int) -> tuple[int, int]:
-    """How many views of each picture, and epochs of them, come nearest to so many passes."""
+    """How many views of each image, and epochs of them, come nearest to so many passes."""
     views = min(max(1, round(passes)), most_views)
     return views, max(1, round(passes / views))
 
@@ -302,7 +302,7 @@ def convert(student: Student, dataset: Dataset, out: Path) -> None:
     _console.print(f"converting {student.name}")
     chosen = calibration_set.choose(dataset.split("train"), student.preprocessing)
     if student.passes == 0:
-        chosen = calibration_set.CalibrationSet(chosen.inputs[:UNTRAINED_PICTURES])
+        chosen = calibration_set.CalibrationSet(chosen.inputs[:UNTRAINED_IMAGES])
     model = keras.saving.load_model(student.folder / MODEL, compile=False)
     if student.name in PEERS:
         contents = [int8_tflite(model, chosen), int8_onnx(model, chosen)]
@@ -315,18 +315,18 @@ def convert(student: Student, dataset: Dataset, out: Path) -> None:
         write_atomically(target, content)
 
 
-def time_in_turn(files: Sequence[Path], pictures: Sequence[NDArray[np.uint8]]) -> list[list[float]]:
+def time_in_turn(files: Sequence[Path], images: Sequence[NDArray[np.uint8]]) -> list[list[float]]:
     """Milliseconds of each file on its input: a median a round; all take turns, one thread each."""
     # By hand: our setting for exact int8 on older processors makes ONNX Runtime refuse DenseNet121.
     openers = {"litert": open_litert, "onnx": open_onnx}
     engines = [openers[_engine_of(file)](str(file), 1) for file in files]
     found: list[list[float]] = [[] for _ in files]
     for number in range(-1, ROUNDS):  # the first round warms up
-        for engine, picture, rounds in zip(engines, pictures, found, strict=True):
+        for engine, image, rounds in zip(engines, images, found, strict=True):
             times = []
             for _ in range(RUNS):
                 started = time.perf_counter()
-                engine(picture)
+                engine(image)
                 times.append((time.perf_counter() - started) * 1000.0)
             if number >= 0:
                 rounds.append(float(np.median(times)))
@@ -464,7 +464,7 @@ def costs_table(lines: Sequence[Line]) -> str:
 
 
 def accuracy_table(lines: Sequence[Line], part: str) -> str:
-    """What each trained network reaches on a part of the pictures, in Markdown."""
+    """What each trained network reaches on a part of the images, in Markdown."""
     headings = [
         "network",
         "balanced accuracy",
@@ -478,16 +478,16 @@ def accuracy_table(lines: Sequence[Line], part: str) -> str:
     for line in lines:
         if part in line.parts:
             found = line.parts[part]
-            figures = found.evaluation.metrics
+            metrics = found.evaluation.metrics
             rows.append(
                 [
                     line.student.name,
-                    str(figures["balanced_accuracy"]),
+                    str(metrics["balanced_accuracy"]),
                     _lost(found, "balanced_accuracy"),
-                    str(figures["macro_auc"]),
+                    str(metrics["macro_auc"]),
                     _lost(found, "macro_auc"),
-                    str(figures["recall/covid"]),
-                    str(figures["specificity/covid"]),
+                    str(metrics["recall/covid"]),
+                    str(metrics["specificity/covid"]),
                 ]
             )
     return _markdown(headings, rows)
@@ -532,10 +532,10 @@ def draw(lines: Sequence[Line], parts: Sequence[str]) -> Canvas:
             axes.errorbar(milliseconds, found.value, spread, fmt="o", color=colour, capsize=3)
             axes.annotate(line.student.name, (milliseconds, found.high), **_UPRIGHT)
     for part, axes in zip(parts, accuracies, strict=True):
-        axes.set(xscale="log", xlabel="ms a picture, int8, LiteRT, one thread", title=part)
+        axes.set(xscale="log", xlabel="ms per image, int8, LiteRT, one thread", title=part)
         axes.set(ylabel="balanced accuracy, 95 % interval over patients", ylim=(None, _TOP))
     speed.set(xscale="log", yscale="log", xlabel="multiply-accumulates, thousand millions")
-    speed.set(ylabel="ms a picture, int8, LiteRT, one thread")
+    speed.set(ylabel="ms per image, int8, LiteRT, one thread")
     speed.margins(x=0.15)
     return canvas
 
@@ -566,7 +566,7 @@ def main() -> None:
         "--passes",
         type=float,
         default=PASSES,
-        help="over the training pictures, of `vgg16 / 2`; default: %(default)s",
+        help="over the training images, of `vgg16 / 2`; default: %(default)s",
     )
     parser.add_argument("--also", type=Path, nargs="*", default=[], metavar="RUN")
     parser.add_argument(
@@ -609,7 +609,7 @@ def main() -> None:
     for part, rows in parts.items():
         text += _ACCURACY.format(
             on=f" on {part}" if part else "",
-            pictures=len(rows),
+            images=len(rows),
             patients=len({samples[row].group for row in rows}),
             table=accuracy_table(lines, part),
         )

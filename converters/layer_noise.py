@@ -15,7 +15,7 @@ from .equalisation import convolutions
 from .onnx import static_int8
 from .ranges import Ranges
 
-#: Pictures looked at, and layers named.
+#: Images looked at, and layers named.
 IMAGES, WORST = 16, 5
 #: Share of the signal that float32's own rounding is; a layer in float has no less.
 _FLOAT_NOISE = 1e-14

@@ -50,7 +50,7 @@ class Parity:
     accuracy, macro_auc
         The file's own.
     accuracy_loss, macro_auc_loss
-        The float model's figure less the file's, with the 95 % interval of a paired bootstrap
+        The float model's metric less the file's, with the 95 % interval of a paired bootstrap
         over patients.
     opacity_largest_difference, opacity_mean_difference
         Of any one place's opacity score; ``None`` where the network has none.

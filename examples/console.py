@@ -1,9 +1,9 @@
-"""The console of a portable unit: screens each picture as it is taken and shows one line for it.
+"""The console of a portable unit: screens each image as it is taken and shows one line for it.
 
     python examples/console.py camera-frames/          # what is in a folder
     find . -name '*.dcm' | python examples/console.py  # or one path a line on stdin
 
-Replace `pictures` by what your unit hands over: paths, files' bytes, or `uint8 [H, W]` frames,
+Replace `images` by what your unit hands over: paths, files' bytes, or `uint8 [H, W]` frames,
 which are not copied. It may block until the next one is taken.
 """
 
@@ -21,7 +21,7 @@ REFUSED = {
 }
 
 
-def pictures() -> Iterator[str]:
+def images() -> Iterator[str]:
     """Paths from a folder, else from stdin."""
     if len(sys.argv) > 1:
         yield from (str(path) for path in sorted(Path(sys.argv[1]).iterdir()) if path.is_file())
@@ -30,10 +30,10 @@ def pictures() -> Iterator[str]:
 
 
 def show() -> None:
-    """A line for each picture, as soon as its result is there."""
+    """A line for each image, as soon as its result is there."""
     with Screener(timeout=10.0) as screener:
         screener.warm_up()
-        for number, result in enumerate(screener.screen_stream(pictures()), start=1):
+        for number, result in enumerate(screener.screen_stream(images()), start=1):
             if result.label is None:  # never show nothing: say why
                 why = REFUSED.get(result.reason or "", result.reason)
                 print(f"{number}: NOT SCREENED, {why}", flush=True)

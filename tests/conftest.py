@@ -1,4 +1,4 @@
-"""Real pictures for every test: chest DICOM from PyPI's pydicom-data, and the data set if there."""
+"""Real images for every test: chest DICOM from PyPI's pydicom-data, and the dataset if there."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def leg() -> Path:
 
 @pytest.fixture(scope="session")
 def shoulder_mr() -> Path:
-    """A magnetic resonance picture of a shoulder."""
+    """A magnetic resonance image of a shoulder."""
     return dicom_file("MR2_UNCR.dcm")
 
 
@@ -76,7 +76,7 @@ def dicom_dataset(pixels: np.ndarray, syntax: str = "1.2.840.10008.1.2.1", **att
 
 
 def dicom_bytes(dataset: object) -> bytes:
-    """A data set as the bytes of a file."""
+    """A dataset as the bytes of a file."""
     stream = io.BytesIO()
     dataset.save_as(stream, enforce_file_format=True)
     return stream.getvalue()

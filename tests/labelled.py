@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 
-def picture(path):
+def image(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = sum(map(ord, str(path)))
     pixels = np.random.default_rng(seed).integers(0, 256, (20, 20), np.uint8)
@@ -19,7 +19,7 @@ def manifest(folder, rows):
     path = folder / "manifest.csv"
     columns = list(rows[0])
     for row in rows:
-        picture(folder / row["file"])
+        image(folder / row["file"])
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()

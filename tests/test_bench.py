@@ -155,7 +155,7 @@ def test_a_table_markdown_and_csv(small):
 def test_stages_from_a_file_to_its_heatmap(chest):
     result = run(
         "--model", DEFAULT_MODEL, "--precision", "int8", "--engine", "onnx", "--rounds", 1,
-        "--warmup", 0, "--picture", chest, "--json",
+        "--warmup", 0, "--image", chest, "--json",
     )  # fmt: skip
     (row,) = json.loads(result.stdout)["stages"]
     assert row["picture"] == "DCM uncompressed, 1841 x 1955"
@@ -164,13 +164,13 @@ def test_stages_from_a_file_to_its_heatmap(chest):
     assert 0.5 * row["total"] < parts < 1.5 * row["total"]
 
 
-def test_a_picture_that_is_refused_has_no_stages(leg):
-    arguments = ["--precision", "int8", "--engine", "onnx", "--rounds", 1, "--picture", leg]
+def test_an_image_that_is_refused_has_no_stages(leg):
+    arguments = ["--precision", "int8", "--engine", "onnx", "--rounds", 1, "--image", leg]
     result = run("--model", DEFAULT_MODEL, *arguments, "--json")
     (row,) = json.loads(result.stdout)["stages"]
     assert result.exit_code == 1
     assert row["total"] is None
-    assert "the picture was rejected" in row["error"]
+    assert "the image was rejected" in row["error"]
 
 
 def test_realistic_images_come_in_each_transfer_syntax(chest, tmp_path, monkeypatch):
@@ -247,7 +247,7 @@ def test_damaged_labelled_images_are_counted_and_left_out(small, labelled, tmp_p
 
 def test_labels_of_the_plot_lie_apart_and_inside(saved):
     pytest.importorskip("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_agg import MetricCanvasAgg
     from matplotlib.text import Text
 
     row = Report.read(saved).rows[0]
@@ -256,15 +256,15 @@ def test_labels_of_the_plot_lie_apart_and_inside(saved):
                 accuracy=0.9 + 0.001 * (number // 4))
         for number in range(12)
     )  # fmt: skip
-    figure, labels = draw(replace(Report.read(saved), rows=rows))
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    metric, labels = draw(replace(Report.read(saved), rows=rows))
+    renderer = MetricCanvasAgg(metric).get_renderer()
     boxes = [Text.get_window_extent(label, renderer) for label in labels]
     assert len(boxes) == 12
     for number, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:number])
         assert box.x0 >= 0
-        assert box.x1 <= figure.bbox.x1
-    (front,) = [line for line in figure.axes[0].lines if line.get_label().startswith("Pareto")]
+        assert box.x1 <= metric.bbox.x1
+    (front,) = [line for line in metric.axes[0].lines if line.get_label().startswith("Pareto")]
     assert len(front.get_xdata()) >= 3  # drawn though one file is best in both
 
 

@@ -187,8 +187,8 @@ def test_the_conversion_says_what_it_measured(bundle, told):
         assert f"classifier {model_format} {precision}:" in text
     assert "min on two cores" in told[0]
     assert told[1].startswith("[1/")
-    for figure in ("accuracy", "macro AUC", "worst layers", "peak memory", "mean score difference"):
-        assert figure in text
+    for metric in ("accuracy", "macro AUC", "worst layers", "peak memory", "mean score difference"):
+        assert metric in text
     assert "UNDER" not in text
 
 

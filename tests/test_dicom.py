@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from conftest import dicom_bytes, dicom_dataset, dicom_file
 
-from xrayedge import PictureError, Screener, UnreadableError, read
+from xrayedge import ImageError, Screener, UnreadableError, read
 
 pydicom = pytest.importorskip("pydicom")
 uid = pydicom.uid
 
-PICTURE = np.arange(1 << 12, dtype=np.uint16).reshape(64, 64)  # every value of 12 bits
+IMAGE = np.arange(1 << 12, dtype=np.uint16).reshape(64, 64)  # every value of 12 bits
 
 
 def one(value, *, dtype=np.uint16, beside=(), **attributes):
@@ -120,7 +120,7 @@ def test_overlays_in_unused_bits_are_ignored():
 
 
 def test_overlay_planes_are_ignored():
-    plain = dicom_dataset(PICTURE)
+    plain = dicom_dataset(IMAGE)
     expected = read(dicom_bytes(plain)).pixels
     plain.add_new(0x60000010, "US", 8)
     plain.add_new(0x60000011, "US", 8)
@@ -147,7 +147,7 @@ def test_signed_padding_may_be_written_as_unsigned():
 @pytest.mark.parametrize("slope", ["nan", "inf", "1e400"])
 def test_a_rescale_slope_that_is_no_number_is_refused(slope):
     """Not shown black, as a window of nothing is."""
-    content = dicom_bytes(dicom_dataset(PICTURE, **WINDOW | {"RescaleSlope": "12345678"}))
+    content = dicom_bytes(dicom_dataset(IMAGE, **WINDOW | {"RescaleSlope": "12345678"}))
     assert content.count(b"12345678") == 1
     with pytest.raises(UnreadableError):
         read(content.replace(b"12345678", slope.ljust(8).encode()))
@@ -197,14 +197,14 @@ def test_8_to_16_bits(bits):
     ids=lambda syntax: syntax.name,
 )
 def test_every_transfer_syntax_gives_the_same_pixels(syntax):
-    expected = read(dicom_bytes(dicom_dataset(PICTURE, BitsStored=12, HighBit=11))).pixels
+    expected = read(dicom_bytes(dicom_dataset(IMAGE, BitsStored=12, HighBit=11))).pixels
     assert expected[10, 7] == round(255 * 647 / 4095)
     if syntax.is_encapsulated:
-        dataset = dicom_dataset(PICTURE, BitsStored=12, HighBit=11)
+        dataset = dicom_dataset(IMAGE, BitsStored=12, HighBit=11)
         dataset.compress(syntax, generate_instance_uid=False)
     else:
         order = "<" if syntax.is_little_endian else ">"
-        dataset = dicom_dataset(PICTURE.astype(f"{order}u2"), syntax, BitsStored=12, HighBit=11)
+        dataset = dicom_dataset(IMAGE.astype(f"{order}u2"), syntax, BitsStored=12, HighBit=11)
     assert np.array_equal(read(dicom_bytes(dataset)).pixels, expected)
 
 
@@ -235,7 +235,7 @@ def test_what_is_not_supported_is_refused(change):
 
 
 def test_what_the_file_says_of_itself_is_reported():
-    said = dicom_dataset(PICTURE, Modality="DX", BodyPartExamined="CHEST", ViewPosition="PA")
+    said = dicom_dataset(IMAGE, Modality="DX", BodyPartExamined="CHEST", ViewPosition="PA")
     tags = read(dicom_bytes(said)).tags
     assert (tags.modality, tags.body_part, tags.view_position) == ("DX", "CHEST", "PA")
 
@@ -250,20 +250,20 @@ def test_the_host_program_stays_as_it_was():
     loggers_there = dict(logging.root.manager.loggerDict)
     before = state()
     for name in ("JPEG-LL.dcm", "MR_small_RLE.dcm", "MR_small.dcm", "rtplan.dcm"):
-        with contextlib.suppress(PictureError):
+        with contextlib.suppress(ImageError):
             read(dicom_file(name))
     assert state() == before
 
 
 def test_only_codes_are_reported():
-    said = dicom_dataset(PICTURE)
+    said = dicom_dataset(IMAGE)
     said.add_new("Modality", "LO", "Jane Doe, 5.11.1970")
     assert read(dicom_bytes(said)).tags.modality is None
 
 
 def test_nothing_of_the_patient_is_logged(caplog, capfd, recwarn):
     """pydicom complains of some values, an unknown character set for one, and quotes them."""
-    marked = dicom_dataset(PICTURE, PatientName="CANARY^NAME", BodyPartExamined="REPLACED")
+    marked = dicom_dataset(IMAGE, PatientName="CANARY^NAME", BodyPartExamined="REPLACED")
     marked.SpecificCharacterSet = "ISO_IR 100"
     content = dicom_bytes(marked).replace(b"ISO_IR 100", b"canary set")
     content = content.replace(b"REPLACED", b"canary^x")
@@ -292,7 +292,7 @@ def every_dicom_file():
 
 
 def reference(dataset):
-    """What pydicom's own functions make of a data set: ``float [H, W]`` grey, 0 to 255."""
+    """What pydicom's own functions make of a dataset: ``float [H, W]`` grey, 0 to 255."""
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_windowing
 
     pixels = dataset.pixel_array
@@ -335,7 +335,7 @@ def test_grey_values_are_those_of_pydicom(caplog):
             found = read(path).pixels
             dataset = pydicom.dcmread(path, force=True)
             expected = reference(dataset)
-        except (PictureError, AttributeError, RuntimeError):  # pydicom's own two
+        except (ImageError, AttributeError, RuntimeError):  # pydicom's own two
             continue
         if path.name in NO_REFERENCE:
             continue
@@ -359,12 +359,12 @@ def test_every_file_of_pydicom_is_read_or_refused():
     read_files = refused = 0
     for path in every_dicom_file():
         try:
-            picture = read(path)
-        except PictureError:
+            image = read(path)
+        except ImageError:
             refused += 1
             continue
-        assert picture.pixels.ndim == 2
-        assert picture.pixels.dtype == np.uint8
+        assert image.pixels.ndim == 2
+        assert image.pixels.dtype == np.uint8
         read_files += 1
     assert read_files > 80
     assert refused > 50
@@ -387,11 +387,11 @@ EXPECTED = {
 @pytest.mark.data
 def test_the_ten_files_of_the_data_set(data_root):
     folder = data_root / "dicom"
-    pictures = {name: read(folder / name).pixels for name in EXPECTED}
-    assert {name: pixels.shape for name, pixels in pictures.items()} == EXPECTED
+    images = {name: read(folder / name).pixels for name in EXPECTED}
+    assert {name: pixels.shape for name, pixels in images.items()} == EXPECTED
     # Only the tag of this one was changed: read correctly, it is the other's negative.
-    genuine = pictures["cxr_rsna_mono2_jpegbaseline.dcm"]
-    retagged = pictures["cxr_rsna_retagged_mono1_jpegbaseline.dcm"]
+    genuine = images["cxr_rsna_mono2_jpegbaseline.dcm"]
+    retagged = images["cxr_rsna_retagged_mono1_jpegbaseline.dcm"]
     assert np.array_equal(retagged, 255 - genuine)
     screener = Screener()
     for name in EXPECTED:
@@ -404,7 +404,7 @@ def test_the_ten_files_of_the_data_set(data_root):
             assert screening.status == "screened", name
 
 
-def test_one_picture_in_many_files_has_the_same_scores(chest):
+def test_one_image_in_many_files_has_the_same_scores(chest):
     screener = Screener()
     pixels = read(chest).pixels
     stored = pydicom.dcmread(chest).pixel_array

@@ -42,9 +42,9 @@ def test_a_stream_gives_each_result_when_it_is_there(pixels, leg):
 
     def unit():
         yield pixels
-        assert first.wait(60)  # the next picture is taken after the first result is seen
+        assert first.wait(60)  # the next image is taken after the first result is seen
         yield leg
-        yield b"not a picture"
+        yield b"not an image"
 
     with Screener() as screener:
         results = screener.screen_stream(unit())
@@ -55,7 +55,7 @@ def test_a_stream_gives_each_result_when_it_is_there(pixels, leg):
             screener.screen_stream([], ahead=0)
 
 
-def test_a_picture_that_takes_too_long_is_given_up_and_the_next_is_screened(pixels, monkeypatch):
+def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_screened(pixels, monkeypatch):
     started = threading.Event()
     go_on = threading.Event()
     ended = threading.Event()
@@ -118,8 +118,8 @@ def test_work_that_was_given_up_does_not_pile_up(pixels, monkeypatch):
         assert screener.screen(pixels).status == "screened"
 
 
-def test_a_failed_picture_is_let_go_at_once():
-    """Not only when Python next looks for cycles: pictures are large, and a unit's memory small."""
+def test_a_failed_image_is_let_go_at_once():
+    """Not only when Python next looks for cycles: images are large, and a unit's memory small."""
 
     source = np.full((200, 200), np.nan, np.float32)
     left = weakref.ref(source)

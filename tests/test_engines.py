@@ -21,7 +21,7 @@ def test_litert_comes_first():
 
 
 @pytest.mark.parametrize("engine", INSTALLED)
-def test_several_pictures_give_what_each_gives_alone(engine):
+def test_several_images_give_what_each_gives_alone(engine):
     opened = open_engine(engine, model_bytes(engine), threads=1)
     inputs = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 1), np.uint8)
     together = opened.run(inputs)

@@ -8,8 +8,8 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_the_console_shows_every_picture(chest, leg, tmp_path):
-    (tmp_path / "note.txt").write_text("no picture")
+def test_the_console_shows_every_image(chest, leg, tmp_path):
+    (tmp_path / "note.txt").write_text("no image")
     lines = f"{chest}\n{leg}\n{tmp_path / 'note.txt'}\n"
     shown = subprocess.run(
         [sys.executable, EXAMPLES / "console.py"],

@@ -1,4 +1,4 @@
-"""The shipped frontal check on what is no chest radiograph; for figures see test_shipped_models."""
+"""The shipped frontal check on what is no chest radiograph; for metrics see test_shipped_models."""
 
 import numpy as np
 import pytest
@@ -16,23 +16,23 @@ def screener(request):
     return Screener(engine=request.param)
 
 
-def refused(screener, picture):
-    screening = screener.screen(picture)
+def refused(screener, image):
+    screening = screener.screen(image)
     return (screening.status, screening.reason) == ("rejected", "not-frontal")
 
 
-def test_artificial_pictures_are_refused(screener):
+def test_artificial_images_are_refused(screener):
     for kind in artificial.KINDS:
         # Seeds over 3000 are in no training.
-        pictures = [artificial.draw(kind, seed) for seed in range(5000, 5020)]
-        assert all(refused(screener, picture) for picture in pictures), kind
+        images = [artificial.draw(kind, seed) for seed in range(5000, 5020)]
+        assert all(refused(screener, image) for image in images), kind
 
 
 @pytest.mark.parametrize("size", [(2000, 2000), (300, 200)])
-def test_plain_pictures_are_refused(screener, size):
+def test_plain_images_are_refused(screener, size):
     rng = np.random.default_rng(1)
     rows, columns = np.indices(size)
-    for picture in (
+    for image in (
         np.zeros(size, np.uint8),
         np.full(size, 255, np.uint8),
         np.full(size, 100, np.uint16),
@@ -42,7 +42,7 @@ def test_plain_pictures_are_refused(screener, size):
         np.uint8(columns * 255 // size[1]),
         5000 + rng.integers(0, 3, size).astype(np.uint16),
     ):
-        assert refused(screener, picture)
+        assert refused(screener, image)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_plain_pictures_are_refused(screener, size):
 def test_other_modalities_and_limbs_are_refused(screener, name):
     pixels = read(dicom_file(name)).pixels
     for turns in range(4):
-        for picture in (pixels, 255 - pixels):
-            assert refused(screener, np.ascontiguousarray(np.rot90(picture, turns)))
+        for image in (pixels, 255 - pixels):
+            assert refused(screener, np.ascontiguousarray(np.rot90(image, turns)))
 
 
 def test_its_file_is_small():

@@ -29,25 +29,25 @@ def test_evidence_means_the_logit_over_the_others():
 
 
 def test_only_the_place_of_the_evidence_is_coloured():
-    picture = np.full((700, 700), 60, np.uint8)
-    drawn = overlay(picture, hot_corner(), Preprocessing(), PROBABILITIES, "covid")
-    picture_part = drawn[44 : 44 + 768, :768].astype(int)
-    coloured = np.ptp(picture_part, axis=2) > 30
+    image = np.full((700, 700), 60, np.uint8)
+    drawn = overlay(image, hot_corner(), Preprocessing(), PROBABILITIES, "covid")
+    image_part = drawn[44 : 44 + 768, :768].astype(int)
+    coloured = np.ptp(image_part, axis=2) > 30
     rows, columns = np.nonzero(coloured)
     assert coloured.any()
     assert 768 / 7 * 0.3 < rows.mean() < 768 / 7 * 2.7
     assert 768 / 7 * 4.3 < columns.mean() < 768 / 7 * 6.7
-    assert (picture_part[400:, :300] == 60).all()
+    assert (image_part[400:, :300] == 60).all()
 
 
-def test_a_class_without_evidence_leaves_the_picture_plain():
-    picture = np.full((300, 200), 60, np.uint8)
-    drawn = overlay(picture, -hot_corner(), Preprocessing(), PROBABILITIES, "covid")
+def test_a_class_without_evidence_leaves_the_image_plain():
+    image = np.full((300, 200), 60, np.uint8)
+    drawn = overlay(image, -hot_corner(), Preprocessing(), PROBABILITIES, "covid")
     assert (drawn[44 : 44 + 768, :512] == 60).all()
 
 
 @pytest.mark.parametrize("shape", [(2048, 2175), (771, 900), (900, 40), (3000, 769), (100, 90)])
-def test_the_picture_under_the_colours_is_the_mean_of_areas(shape):
+def test_the_image_under_the_colours_is_the_mean_of_areas(shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     drawn = overlay(pixels, -hot_corner(), Preprocessing(), PROBABILITIES, "covid")
     scale = 768 / max(shape)
@@ -59,20 +59,20 @@ def test_the_picture_under_the_colours_is_the_mean_of_areas(shape):
 
 
 def test_colours_are_those_of_the_formula():
-    picture = np.tile(np.linspace(0, 255, 768).astype(np.uint8), (768, 1))
-    drawn = overlay(picture, hot_corner(), Preprocessing(), PROBABILITIES, "covid")
+    image = np.tile(np.linspace(0, 255, 768).astype(np.uint8), (768, 1))
+    drawn = overlay(image, hot_corner(), Preprocessing(), PROBABILITIES, "covid")
     strength = np.clip(Preprocessing().restore(evidence(hot_corner(), 0), 768, 768) / 9.0, 0, 1)
     colours = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     share = 0.55 * strength[:, :, np.newaxis]
-    expected = picture[:, :, np.newaxis] * (1 - share) + colours * share
+    expected = image[:, :, np.newaxis] * (1 - share) + colours * share
     assert np.abs(drawn[44:, :768] - expected).max() <= 2
 
 
 def test_opacities_are_outlined_where_they_are():
-    picture = np.full((1536, 768), 60, np.uint8)
+    image = np.full((1536, 768), 60, np.uint8)
     opacity = Opacity((200.0, 400.0, 500.0, 900.0), 0.87)
-    with_it = overlay(picture, -hot_corner(), Preprocessing(), PROBABILITIES, "covid", [opacity])
-    without = overlay(picture, -hot_corner(), Preprocessing(), PROBABILITIES, "covid")
+    with_it = overlay(image, -hot_corner(), Preprocessing(), PROBABILITIES, "covid", [opacity])
+    without = overlay(image, -hot_corner(), Preprocessing(), PROBABILITIES, "covid")
     rows, columns = np.nonzero((with_it != without).any(axis=2))
     assert abs(rows.max() - (44 + 449)) <= 2
     assert (abs(columns.min() - 100) <= 2, abs(columns.max() - 249) <= 2) == (True, True)
@@ -80,10 +80,10 @@ def test_opacities_are_outlined_where_they_are():
 
 
 def test_the_channel_of_opacities_is_no_class():
-    picture = np.full((300, 200), 60, np.uint8)
+    image = np.full((300, 200), 60, np.uint8)
     with_channel = np.concatenate([hot_corner(), np.full((7, 7, 1), 50, np.float32)], axis=2)
     drawn = [
-        overlay(picture, found, Preprocessing(), PROBABILITIES, "covid")
+        overlay(image, found, Preprocessing(), PROBABILITIES, "covid")
         for found in (hot_corner(), with_channel)
     ]
     assert np.array_equal(*drawn)

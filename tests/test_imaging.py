@@ -15,9 +15,9 @@ RAMP = np.tile(np.arange(200, dtype=np.uint8), (150, 1))
 def test_lossless_files_keep_every_pixel(tmp_path, suffix):
     path = tmp_path / f"ramp{suffix}"
     cv2.imwrite(str(path), RAMP)
-    picture = read(path)
-    assert np.array_equal(picture.pixels, RAMP)
-    assert picture.source == str(path)
+    image = read(path)
+    assert np.array_equal(image.pixels, RAMP)
+    assert image.source == str(path)
 
 
 def test_jpeg_stays_close(tmp_path):
@@ -105,14 +105,14 @@ def test_a_tiff_that_stores_white_as_zero_is_not_inverted(bits):
         np.array([["a"]]),
     ],
 )
-def test_arrays_that_are_no_picture_are_unreadable(array):
+def test_arrays_that_are_no_image_are_unreadable(array):
     with pytest.raises(UnreadableError):
         read(array)
 
 
 def test_a_text_file_is_unreadable_and_named(tmp_path):
     path = tmp_path / "note.txt"
-    path.write_text("no picture")
+    path.write_text("no image")
     with pytest.raises(UnreadableError, match=r"note\.txt: not a PNG"):
         read(path)
 
@@ -199,8 +199,8 @@ def test_several_frames_are_refused_with_a_reason():
     assert caught.value.reason == "multi-frame"
 
 
-def test_dicom_without_a_picture_is_unreadable():
-    with pytest.raises(UnreadableError, match="no picture"):
+def test_dicom_without_an_image_is_unreadable():
+    with pytest.raises(UnreadableError, match="no image"):
         read(dicom_file("rtplan.dcm"))
 
 

@@ -54,8 +54,8 @@ def test_the_overlay_outlines_them(bundle):
     assert outlined.all(axis=2).sum() > 300
 
 
-def test_boxes_are_of_the_picture_as_it_was_read(chest, tmp_path):
-    """Turned pictures are put right; their boxes still lie where the file shows them."""
+def test_boxes_are_of_the_image_as_it_was_read(chest, tmp_path):
+    """Turned images are put right; their boxes still lie where the file shows them."""
     folder = tiny_bundle(tmp_path / "b", opacity=SETTINGS, frontal_threshold=0.9).folder
     from xrayedge import read
 

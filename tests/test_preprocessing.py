@@ -36,18 +36,18 @@ def test_pad_keeps_the_aspect_ratio_and_adds_black():
 
 
 def test_crop_keeps_the_middle():
-    picture = np.zeros((100, 300), np.uint8)
-    picture[:, 100:200] = 200
-    cropped = Preprocessing(50, "crop", "none").apply(picture)
+    image = np.zeros((100, 300), np.uint8)
+    image[:, 100:200] = 200
+    cropped = Preprocessing(50, "crop", "none").apply(image)
     assert (cropped == 200).all()
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
 def test_restore_lays_a_map_where_the_input_came_from(fit):
-    picture = np.zeros((200, 320), np.uint8)
-    picture[60:100, 180:220] = 255
+    image = np.zeros((200, 320), np.uint8)
+    image[60:100, 180:220] = 255
     preprocessing = Preprocessing(64, fit, "none")
-    inputs = preprocessing.apply(picture)[:, :, 0].astype(np.float32)
+    inputs = preprocessing.apply(image)[:, :, 0].astype(np.float32)
     restored = preprocessing.restore(inputs, 200, 320)
     row, column = np.unravel_index(restored.argmax(), restored.shape)
     assert restored.shape == (200, 320)
@@ -114,7 +114,7 @@ def test_what_is_given_is_never_what_comes_out():
     assert np.array_equal(pixels, gradient(64, 64))
 
 
-def test_large_pictures_shrink_like_small_ones():
+def test_large_images_shrink_like_small_ones():
     """Halving first gives area averages, to within the rounding of each step."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (12, 12), np.uint8)

@@ -60,7 +60,7 @@ def test_a_leg_and_an_mr_are_rejected(screener, leg, shoulder_mr):
 
 
 def as_it_lies(pixels, turns, inverted):
-    """A picture turned counter-clockwise, and inverted."""
+    """An image turned counter-clockwise, and inverted."""
     return np.rot90(255 - pixels if inverted else pixels, turns)
 
 
@@ -81,7 +81,7 @@ def test_a_chest_that_is_turned_or_inverted_has_a_reason_of_its_own(
 
 
 @pytest.mark.parametrize(("turns", "inverted"), [(1, False), (2, False), (0, True), (3, True)])
-def test_auto_orient_screens_the_upright_picture(chest, turns, inverted):
+def test_auto_orient_screens_the_upright_image(chest, turns, inverted):
     screener = Screener(auto_orient=True)
     upright = screener.screen(chest)
     assert upright.corrections == ()
@@ -103,7 +103,7 @@ def test_what_a_file_says_is_reported_and_a_contradiction_warned_of(screener, ch
     lying.Modality, lying.BodyPartExamined, lying.ViewPosition = "CT", "KNEE", "LL"
     lying.save_as(tmp_path / "lying.dcm")
     screening = screener.screen(tmp_path / "lying.dcm")
-    assert screening.status == "screened"  # the picture is what it was
+    assert screening.status == "screened"  # the image is what it was
     assert screening.warnings == (
         "modality-not-radiography", "body-part-not-chest", "view-not-frontal",
     )  # fmt: skip
@@ -119,7 +119,7 @@ def test_tags_do_not_make_a_leg_a_chest(screener, leg, tmp_path):
     assert screening.warnings == ("tags-say-frontal-chest",)
 
 
-def test_a_tiny_picture_is_rejected(screener):
+def test_a_tiny_image_is_rejected(screener):
     screening = screener.screen(np.zeros((500, MIN_SIDE - 1), np.uint8))
     assert (screening.status, screening.reason) == ("rejected", "too-small")
     assert screening.frontal_score is None
@@ -127,13 +127,13 @@ def test_a_tiny_picture_is_rejected(screener):
 
 def test_a_bad_file_fails_without_an_exception(screener, tmp_path):
     path = tmp_path / "note.txt"
-    path.write_text("no picture")
+    path.write_text("no image")
     screening = screener.screen(path)
     assert (screening.status, screening.reason) == ("failed", "unreadable")
     assert "note.txt" in screening.detail
 
 
-def test_a_path_bytes_and_pixels_of_one_picture_score_the_same(screener, chest, tmp_path):
+def test_a_path_bytes_and_pixels_of_one_image_score_the_same(screener, chest, tmp_path):
     pixels = read(chest).pixels
     path = tmp_path / "chest.png"
     cv2.imwrite(str(path), pixels)
@@ -184,7 +184,7 @@ def test_a_precision_that_is_not_there_lists_those_that_are():
         Screener("vgg16", precision="dynamic", engine="litert")
 
 
-def test_the_heatmap_shows_the_picture_and_explains_the_label(screener, chest):
+def test_the_heatmap_shows_the_image_and_explains_the_label(screener, chest):
     screening = screener.screen(chest, heatmap=True)
     height, width = screening.heatmap.shape[:2]
     assert screening.heatmap.dtype == np.uint8

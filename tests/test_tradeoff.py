@@ -50,10 +50,10 @@ def test_parts_hold_every_row_once_and_need_their_column():
         parts_by("site", samples)
 
 
-def test_what_is_lost_is_the_first_one_s_figure_less_the_second_one_s():
+def test_what_is_lost_is_the_first_one_s_metric_less_the_second_one_s():
     samples = _samples(40)
     right = _scores([0.9, 0.1] * 20)
-    # Every fourth picture, an ill one, is called well.
+    # Every fourth image, an ill one, is called well.
     worse = _scores([0.2, 0.1, 0.9, 0.1] * 10)
     lost = paired_loss(samples, CLASSES, right, worse)
     assert lost["balanced_accuracy"] == Metric(0.25, 0.25, 0.25)

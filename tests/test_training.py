@@ -1,4 +1,4 @@
-"""Training on small pictures, with the frontal check's network: seconds, not minutes."""
+"""Training on small images, with the frontal check's network: seconds, not minutes."""
 
 import json
 from dataclasses import fields, replace
@@ -15,7 +15,6 @@ from xrayedge.errors import DatasetError, RunError
 from xrayedge.training import network
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
-from xrayedge.training.batches import TrainingBatches, sampling_weights
 from xrayedge.training.calibration import (
     fit_temperature,
     fit_threshold,
@@ -35,6 +34,7 @@ from xrayedge.training.pruning import (
 )
 from xrayedge.training.recipe import RECIPES, Phase, Recipe
 from xrayedge.training.run import CHECKPOINT, MODEL, RunRecord
+from xrayedge.training.sampling import TrainingBatches, sampling_weights
 from xrayedge.training.train import build_network, train
 
 
@@ -247,7 +247,7 @@ def test_the_mean_of_the_map_is_the_logit():
     assert np.allclose(maps.mean(axis=(1, 2)), np.asarray(model(inputs)), atol=1e-5)
 
 
-def test_grey_imagenet_weights_equal_the_colour_network_inside_the_picture(tmp_path):
+def test_grey_imagenet_weights_equal_the_colour_network_inside_the_image(tmp_path):
     """block1_conv1 of the grey network against Keras' own three-channel preprocessing."""
     rng = np.random.default_rng(0)
     weights = {}
@@ -392,7 +392,7 @@ def test_a_pruned_network_of_wide_layers_learns_at_a_lower_rate(recipe):
 
 
 def test_pruning_can_halve_the_side_and_keeps_the_places_of_the_map(dataset, recipe, tmp_path):
-    """The narrower network sees the same varied pictures as its teacher, only smaller."""
+    """The narrower network sees the same varied images as its teacher, only smaller."""
     widths = ((16,), (24,))
     wide = replace(
         recipe,
@@ -505,7 +505,7 @@ def test_no_augmentation_changes_nothing():
     assert np.array_equal(none.apply(pixels, pixels, np.random.default_rng(0)), pixels)
 
 
-def test_another_pictures_border_leaves_the_middle_alone():
+def test_another_images_border_leaves_the_middle_alone():
     nothing = {one.name: 0.0 for one in fields(Augmentation)}
     bordered = Augmentation(**{**nothing, "border": 1.0})
     dark, bright = np.zeros((100, 80), np.uint8), np.full((40, 40), 255, np.uint8)
@@ -524,7 +524,7 @@ def test_a_matched_histogram_is_the_others():
     assert ramp.mean() <= min(means) < max(means) <= bright.mean()  # each by a share of its own
 
 
-def test_another_pictures_detail_leaves_the_shades_alone():
+def test_another_images_detail_leaves_the_shades_alone():
     nothing = {one.name: 0.0 for one in fields(Augmentation)}
     detailed = Augmentation(**{**nothing, "detail": 1.0})
     shades = np.tile(np.linspace(60, 190, 128).astype(np.uint8), (128, 1))
@@ -534,7 +534,7 @@ def test_another_pictures_detail_leaves_the_shades_alone():
     assert np.abs(np.diff(result, axis=0)).mean() > 5  # the shades have none along this axis
 
 
-def test_burnt_in_text_leaves_most_of_the_picture_alone():
+def test_burnt_in_text_leaves_most_of_the_image_alone():
     nothing = {one.name: 0.0 for one in fields(Augmentation)}
     written = Augmentation(**{**nothing, "text": 1.0})
     grey = np.full((300, 250), 128, np.uint8)

@@ -13,12 +13,12 @@ from xrayedge.data import Dataset, Sample
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
-from xrayedge.training.batches import TrainingBatches, opacity_targets, sampling_weights
 from xrayedge.training.losses import MapLoss, map_loss_targets, targets
 from xrayedge.training.network import activation_map_model
 from xrayedge.training.pruning import prune
 from xrayedge.training.recipe import RECIPES, Phase
 from xrayedge.training.run import MODEL, RunRecord
+from xrayedge.training.sampling import TrainingBatches, opacity_targets, sampling_weights
 from xrayedge.training.train import build_network, train
 
 STRETCH = Preprocessing(size=64, fit="stretch", equalisation="none")

@@ -108,18 +108,18 @@ def chest_png(chest, tmp_path_factory):
 
     from xrayedge import read
 
-    path = tmp_path_factory.mktemp("picture") / "chest.png"
+    path = tmp_path_factory.mktemp("image") / "chest.png"
     cv2.imwrite(str(path), read(chest).pixels)
     return path
 
 
-def screen(python, picture):
+def screen(python, image):
     done = subprocess.run(
-        [python, "-m", "xrayedge", "screen", picture, "--json"],
+        [python, "-m", "xrayedge", "screen", image, "--json"],
         capture_output=True,
         text=True,
         check=True,
-        cwd=picture.parent,  # not the project's folder, whose code is not the wheel's
+        cwd=image.parent,  # not the project's folder, whose code is not the wheel's
     )
     result = json.loads(done.stdout)
     assert result["status"] == "screened"

@@ -121,15 +121,15 @@ emulated cortex-a76 "${install[@]}" --force-reinstall --no-deps "$wheel"
 emulated cortex-a76 "${install[@]}" 'xrayedge[dicom,onnx]' pydicom-data
 
 # 4. On each processor: the import, the doctor, and the scores of this machine.
-pictures=() # a chest and a leg
+images=() # a chest and a leg
 for name in RG1_UNCR.dcm RG3_UNCR.dcm; do
     cp "$("$python" -c "from pydicom.data import get_testdata_file as f; print(f('$name'))")" "$work"
-    pictures+=("$work/$name")
+    images+=("$work/$name")
 done
 screen() { # file for the results, engine, command of xrayedge
     local results=$1 engine=$2
     shift 2
-    "$@" screen "${pictures[@]}" --model "$model" --engine "$engine" --json \
+    "$@" screen "${images[@]}" --model "$model" --engine "$engine" --json \
         >"$results" 2>"$work/screen.log" \
         || [ $? -eq 1 ] || { cat "$work/screen.log"; fail "$* screen --engine $engine"; }
 }

@@ -2,7 +2,7 @@
 
     python tools/same_scores.py HERE.jsonl THERE.jsonl
 
-Takes what `xrayedge screen --json` printed for the same pictures on each. Statuses, reasons and
+Takes what `xrayedge screen --json` printed for the same images on each. Statuses, reasons and
 labels must be equal, and no probability may differ by more than golden vectors may.
 """
 
@@ -20,7 +20,7 @@ _EQUAL = ("source", "status", "reason", "label", "model", "version", "precision"
 
 
 def largest_difference(here: dict[str, Any], there: dict[str, Any]) -> float:
-    """Of any one probability or frontal score; both pictures got as far as that.
+    """Of any one probability or frontal score; both images got as far as that.
 
     Raises
     ------

@@ -7,12 +7,12 @@ from .bundle import ModelBundle, shipped_bundles
 from .errors import (
     BundleError,
     EngineError,
-    PictureError,
+    ImageError,
     TooLargeError,
     UnreadableError,
     XrayEdgeError,
 )
-from .imaging import Limits, Picture, read
+from .imaging import Image, Limits, read
 from .preprocessing import Preprocessing
 from .result import Screening
 from .screening import Screener
@@ -20,10 +20,10 @@ from .screening import Screener
 __all__ = [
     "BundleError",
     "EngineError",
+    "Image",
+    "ImageError",
     "Limits",
     "ModelBundle",
-    "Picture",
-    "PictureError",
     "Preprocessing",
     "Screener",
     "Screening",

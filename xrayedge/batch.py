@@ -15,7 +15,7 @@ import cv2
 
 from .errors import ResultsError
 from .files import write_atomically
-from .imaging import PICTURE_SUFFIXES
+from .imaging import IMAGE_SUFFIXES
 from .output import dicom
 from .output.results import ResultsFile
 from .result import Screening
@@ -79,7 +79,7 @@ def find_images(paths: Iterable[Path]) -> Found:
         for folder, folders, names in os.walk(path, onerror=cannot_list):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(name for name in names if not name.startswith(".")):
-                if Path(name).suffix.lower() in PICTURE_SUFFIXES | {""}:
+                if Path(name).suffix.lower() in IMAGE_SUFFIXES | {""}:
                     add(Path(folder) / name)
                 else:
                     skipped += 1

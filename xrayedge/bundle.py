@@ -91,7 +91,7 @@ class ModelBundle:
     frontal
         The check that runs before it.
     provenance
-        Data sets, recipes, seeds and versions that made it.
+        Datasets, recipes, seeds and versions that made it.
     val_curve
         What a stricter or laxer threshold costs; ``None`` in bundles of format 1.
     reference

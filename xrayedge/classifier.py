@@ -1,4 +1,4 @@
-"""A network loaded into an engine: pictures in, probabilities and activation map out."""
+"""A network loaded into an engine: images in, probabilities and activation map out."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakSet
 
-from .errors import PictureError
+from .errors import ImageError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -55,10 +55,10 @@ class Clock:
     def timings(self) -> dict[str, float | None]:
         return {**self._stages, "total": _milliseconds(self._started)}
 
-    def timed_out(self) -> PictureError:
+    def timed_out(self) -> ImageError:
         """The error that the time is over."""
         message = f"{self._source}: not screened within {self._timeout or 0.0:g} seconds"
-        return PictureError(message, reason="timeout")
+        return ImageError(message, reason="timeout")
 
 
 def _milliseconds(started: float) -> float:

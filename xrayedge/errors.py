@@ -1,8 +1,8 @@
 """Every error that xrayedge raises on purpose.
 
 XrayEdgeError
-├── PictureError          one picture can't be screened; carries a machine-readable ``reason``
-│   ├── UnreadableError   not a picture, damaged, or of a kind that is not supported
+├── ImageError          one image can't be screened; carries a machine-readable ``reason``
+│   ├── UnreadableError   not an image, damaged, or of a kind that is not supported
 │   └── TooLargeError     over the limits on file size or pixel count
 ├── BundleError           a model bundle is missing, altered or of an unknown format
 ├── FleetError            a model can't be signed, trusted, installed or gone back to
@@ -12,7 +12,7 @@ XrayEdgeError
 ├── ResultsError          results can't be written where they were asked for
 ├── StationError          a station's configuration or state can't be used
 └── WorkstationError      training, evaluation or conversion
-    ├── DatasetError      the labelled pictures can't be used as they are
+    ├── DatasetError      the labelled images can't be used as they are
     ├── RunError          a training run is missing, unfinished or made by another recipe
     └── ConversionError   a model can't be turned into the file that was asked for
 """
@@ -24,13 +24,13 @@ class XrayEdgeError(Exception):
     """Base of every error raised on purpose by xrayedge."""
 
 
-class PictureError(XrayEdgeError):
-    """A picture that can't be screened.
+class ImageError(XrayEdgeError):
+    """An image that can't be screened.
 
     Parameters
     ----------
     message
-        One sentence for a person: what is wrong, with which picture, what to do.
+        One sentence for a person: what is wrong, with which image, what to do.
     reason
         The code that appears as ``reason`` in a screening, for a program.
     """
@@ -42,12 +42,12 @@ class PictureError(XrayEdgeError):
         self.reason = reason or self.default_reason
 
 
-class UnreadableError(PictureError):
-    """Not a picture, a damaged one, or one of a kind that is not supported."""
+class UnreadableError(ImageError):
+    """Not an image, a damaged one, or one of a kind that is not supported."""
 
 
-class TooLargeError(PictureError):
-    """A picture over the limits on file size or pixel count."""
+class TooLargeError(ImageError):
+    """An image over the limits on file size or pixel count."""
 
     default_reason = "too-large"
 
@@ -85,7 +85,7 @@ class WorkstationError(XrayEdgeError):
 
 
 class DatasetError(WorkstationError):
-    """Labelled pictures that can't be used as they are."""
+    """Labelled images that can't be used as they are."""
 
 
 class RunError(WorkstationError):

@@ -17,7 +17,7 @@ from .preprocessing import halved_for
 
 @dataclass(frozen=True)
 class Correction:
-    """What makes a picture upright with bones bright.
+    """What makes an image upright with bones bright.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Correction:
     invert: bool
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The corrected picture, ``uint8``; height and width may change places."""
+        """The corrected image, ``uint8``; height and width may change places."""
         pixels = 255 - pixels if self.invert else pixels
         return np.ascontiguousarray(np.rot90(pixels, self.quarter_turns))
 
@@ -48,7 +48,7 @@ _CORRECTIONS = tuple(
 
 @dataclass(frozen=True)
 class FrontalCheck:
-    """Refuses lateral views, turned pictures, other radiographs, CT, MRI and photographs.
+    """Refuses lateral views, turned images, other radiographs, CT, MRI and photographs.
 
     Parameters
     ----------
@@ -87,5 +87,5 @@ class FrontalCheck:
         return (best, scores[best]) if self.passes(scores[best]) else None
 
     def passes(self, score: float) -> bool:
-        """Whether a picture of this score may be screened."""
+        """Whether an image of this score may be screened."""
         return score >= self.gate.threshold

@@ -1,6 +1,6 @@
-"""Golden vectors: computed pictures and the scores that a model must give for them anywhere.
+"""Golden vectors: computed images and the scores that a model must give for them anywhere.
 
-A phantom, as in any radiology department, stands for a patient: a bundle carries no picture, and
+A phantom, as in any radiology department, stands for a patient: a bundle carries no image, and
 whoever runs it can still see that preprocessing and engine do on their device what they did where
 the model was made. Phantoms are integer arithmetic, so every machine draws the same bytes.
 """

@@ -1,4 +1,4 @@
-"""From a grey picture to the bytes that a model reads.
+"""From a grey image to the bytes that a model reads.
 
 This is the only place that resizes or equalises. The same object trains a model, calibrates its
 quantised files and screens with it; a bundle's manifest carries its settings.
@@ -30,10 +30,10 @@ class Preprocessing:
     size
         Side of the model's square input, in pixels.
     fit
-        How a picture that is not square becomes square: ``stretch`` changes its aspect ratio,
+        How an image that is not square becomes square: ``stretch`` changes its aspect ratio,
         ``pad`` adds black bars, ``crop`` keeps the central square.
     equalisation
-        ``none``; ``global``, one histogram for the whole picture (Civit-Masot et al. 2020,
+        ``none``; ``global``, one histogram for the whole image (Civit-Masot et al. 2020,
         section 2.2); or ``clahe``, contrast limited adaptive equalisation (Zuiderveld 1994).
     clahe_clip, clahe_tiles
         Clip limit, as a multiple of a flat histogram's bin, and tiles per side. Used by ``clahe``.
@@ -58,7 +58,7 @@ class Preprocessing:
             raise ValueError("clahe_clip and clahe_tiles must be positive")
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn a picture into one model input.
+        """Turn an image into one model input.
 
         Parameters
         ----------
@@ -92,18 +92,18 @@ class Preprocessing:
         return left, top, left + side, top + side
 
     def restore(self, values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-        """Lay a map over the model's input back onto the picture that the input was made from.
+        """Lay a map over the model's input back onto the image that the input was made from.
 
         Parameters
         ----------
         values
             ``float32 [h, w]``, covering the input.
         height, width
-            Of the picture, in pixels.
+            Of the image, in pixels.
 
         Returns
         -------
-        ``float32 [height, width]``; zero where ``crop`` cut the picture off.
+        ``float32 [height, width]``; zero where ``crop`` cut the image off.
         """
         if self.fit == "crop":
             side = min(height, width)
@@ -118,14 +118,14 @@ class Preprocessing:
         return _enlarge(values, height, width)
 
     def _inner(self, height: int, width: int) -> tuple[int, int]:
-        """Width and height that a picture, cut already, is resized to."""
+        """Width and height that an image, cut already, is resized to."""
         if self.fit != "pad":
             return self.size, self.size
         scale = self.size / max(height, width)
         return max(1, round(width * scale)), max(1, round(height * scale))
 
     def _halves(self, height: int, width: int) -> bool:
-        """Whether `apply` halves such a picture first, and would take the half for it.
+        """Whether `apply` halves such an image first, and would take the half for it.
 
         The half of an odd side has another ratio, and a square may be cut out elsewhere.
         """
@@ -157,9 +157,9 @@ class Preprocessing:
 def halved_for(
     pixels: NDArray[np.uint8], preprocessings: Sequence[Preprocessing]
 ) -> NDArray[np.uint8]:
-    """The picture halved as often as all of them would halve it first.
+    """The image halved as often as all of them would halve it first.
 
-    What each makes of it is to the bit what it makes of the picture, and a large picture is read
+    What each makes of it is to the bit what it makes of the image, and a large image is read
     once for all of them. ``uint8 [H, W]`` both; `pixels` itself where there is nothing to halve.
     """
     while all(one._halves(*pixels.shape) for one in preprocessings):
@@ -177,7 +177,7 @@ def _central_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Area averaging along a side that shrinks (no aliasing), bilinear along one that grows.
 
-    Large pictures are halved first, which OpenCV does many times faster than any other ratio.
+    Large images are halved first, which OpenCV does many times faster than any other ratio.
     """
     while _is_large(size, *pixels.shape):
         pixels = _halved(pixels)

@@ -16,7 +16,7 @@ from .bundle import DEFAULT_MODEL, ModelBundle, Precision
 from .classifier import Classifier
 from .deadline import Clock, TimedWork
 from .engines import EngineName, preferred_engine
-from .errors import EngineError, PictureError
+from .errors import EngineError, ImageError
 from .frontal import Correction, FrontalCheck
 from .heatmap import overlay
 from .imaging import Limits, Source, contradictions, read, source_name
@@ -195,12 +195,12 @@ class Screener:
             # An error that left the thread would hold the image until Python looks for cycles.
             try:
                 return self._screen(source, heatmap, networks, clock, blank)
-            except PictureError as error:
+            except ImageError as error:
                 return _failed(blank, error)
 
         try:
             result = attempt() if self._timeout is None else self._timed_work.run(attempt, clock)
-        except PictureError as error:
+        except ImageError as error:
             result = _failed(blank, error)
         return replace(result, timings_ms=clock.timings())
 
@@ -283,7 +283,7 @@ class Screener:
         )
 
 
-def _failed(result: Screening, error: PictureError) -> Screening:
+def _failed(result: Screening, error: ImageError) -> Screening:
     return replace(result, reason=error.reason, detail=str(error))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import reference
-from .errors import PictureError
+from .errors import ImageError
 from .imaging import Limits, read
 from .screening import Screener
 from .site import SiteProfile, SiteScores, check, fit
@@ -122,7 +122,7 @@ def survey(
     for path in progress(images):
         try:
             pixels = read(path, limits).pixels
-        except PictureError as error:
+        except ImageError as error:
             failed.append(str(error))
             continue
         digest = hashlib.sha256(pixels.tobytes()).digest()

@@ -12,11 +12,11 @@ import pytest
 _CHILD = """
 import json, re, sys
 from pathlib import Path
-from xrayedge import PictureError, read
+from xrayedge import ImageError, read
 try:
     read(sys.argv[1])
     outcome = "read"
-except PictureError as error:
+except ImageError as error:
     outcome = error.reason
 # Not getrusage: its peak begins with that of the parent.
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from mutations import altered_bytes, altered_structure, corpus
 
-from xrayedge import PictureError, read
+from xrayedge import ImageError, read
 
 MAX_SECONDS, MAX_BYTES = 10.0, 1_000_000_000
 _PER_CHILD = 500
@@ -51,7 +51,7 @@ def _outcome(content: bytes) -> str:
         warnings.simplefilter("always")
         try:
             image = read(content)
-        except PictureError as error:
+        except ImageError as error:
             image, outcome = None, error.reason
     assert not warned, str(warned[0].message)
     if image is None:

@@ -18,9 +18,9 @@ from fuzz import attack
 
 from xrayedge import (
     BundleError,
+    ImageError,
     Limits,
     ModelBundle,
-    PictureError,
     Screener,
     TooLargeError,
     UnreadableError,
@@ -92,7 +92,7 @@ def test_03_a_png_chunk_longer_than_the_file(tmp_path, read_apart):
     assert peak < MEMORY / 4
 
 
-def test_04_a_tiff_tile_larger_than_the_picture():
+def test_04_a_tiff_tile_larger_than_the_image():
     small = {256: 100, 257: 100, 258: 8, 322: 60_000, 323: 60_000}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in small.items())
     tiff = b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", len(small)) + entries + bytes(4)
@@ -148,7 +148,7 @@ def test_09_a_codestream_of_sixteen_thousand_components():
         read(content[:components] + b"\x40\x00" + content[components + 2 :])
 
 
-def test_10_pixel_data_far_longer_than_the_picture():
+def test_10_pixel_data_far_longer_than_the_image():
     endless = dicom_dataset(SQUARE)
     endless.PixelData = bytes(1_000_000)
     with pytest.raises(TooLargeError):
@@ -223,7 +223,7 @@ def test_19_files_of_other_types(magic):
 @pytest.mark.parametrize("magic", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\x00"])
 def test_20_a_magic_and_nothing_behind(magic):
     for rest in (b"", b"\xff" * 500, bytes(500), b"%PDF-1.4" * 50):
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             read(magic + rest)
 
 
@@ -234,7 +234,7 @@ def test_21_a_polyglot_is_what_dicom_says_it_is():
     assert np.array_equal(read(polyglot).pixels, read(content).pixels)
 
 
-def test_22_a_picture_with_a_program_behind_it():
+def test_22_an_image_with_a_program_behind_it():
     assert np.array_equal(read(encoded(".png") + b"\x7fELF" * 1000).pixels, SQUARE)
 
 
@@ -247,7 +247,7 @@ def test_23_arrays_that_are_not_finite(bad):
 
 
 @pytest.mark.parametrize("array", [np.zeros((3, 0)), np.zeros((2,) * 6), np.array([[None, 1]])])
-def test_24_arrays_that_are_no_picture(array):
+def test_24_arrays_that_are_no_image(array):
     with pytest.raises(UnreadableError):
         read(array)
 

@@ -1,4 +1,4 @@
-"""`imaging.read` under Hypothesis: whatever the bytes, a picture or one of our errors."""
+"""`imaging.read` under Hypothesis: whatever the bytes, an image or one of our errors."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import corpus
 
-from xrayedge import Limits, PictureError, read
+from xrayedge import ImageError, Limits, read
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=4_000_000)
 
@@ -44,7 +44,7 @@ def test_any_bytes_behind_a_magic(magic, rest):
 def outcome_is_ours(data):
     try:
         pixels = read(data, LIMITS).pixels
-    except PictureError as error:
+    except ImageError as error:
         hypothesis.event(error.reason)
         return
     hypothesis.event("read")

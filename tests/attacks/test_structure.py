@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import dicom_bytes, dicom_dataset, tiff
 
-from xrayedge import Limits, PictureError, UnreadableError, read
+from xrayedge import ImageError, Limits, UnreadableError, read
 
 pydicom = pytest.importorskip("pydicom")
 uid = pydicom.uid
@@ -49,7 +49,7 @@ def read_within(content, limits=None):
     started = time.process_time()
     try:
         outcome = read(content, limits) and "read"
-    except PictureError as error:
+    except ImageError as error:
         outcome = error.reason
     taken, peak = time.process_time() - started, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

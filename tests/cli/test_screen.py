@@ -23,7 +23,7 @@ def run(*arguments):
 @pytest.fixture
 def text_file(tmp_path):
     path = tmp_path / "note.txt"
-    path.write_text("no picture")
+    path.write_text("no image")
     return path
 
 
@@ -79,7 +79,7 @@ def test_an_empty_folder_is_not_a_success(tmp_path):
         ["screen", "a.png", "-"],
         ["screen", "a.png", "--engine", "litert", "--provider", "TensorrtExecutionProvider"],
         ["bench", "--threads", "²"],
-        ["bench", "--data", ".", "--plot", "figure"],
+        ["bench", "--data", ".", "--plot", "metric"],
         ["bench", "--data", ".", "--min-agreement", "nan"],
         ["bench", "--compare", "old.json", "new.json", "--rounds", "3"],
         [
@@ -255,7 +255,7 @@ def test_limits(chest):
     assert "too-large" in run("screen", chest, "--max-bytes", 1000).stdout
 
 
-def test_dicom_results_for_dicom_pictures(chest, tmp_path):
+def test_dicom_results_for_dicom_images(chest, tmp_path):
     pydicom = pytest.importorskip("pydicom")
     pytest.importorskip("highdicom")
     (tmp_path / "in").mkdir()

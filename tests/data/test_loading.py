@@ -4,13 +4,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from labelled import manifest, picture, site_rows
+from labelled import image, manifest, site_rows
 
 from xrayedge import data
 from xrayedge.errors import DatasetError
 
 
-def rows_of(patients, pictures_each=2):
+def rows_of(patients, images_each=2):
     return [
         {
             "file": f"{label}/{label}{patient}_{number}.png",
@@ -19,14 +19,14 @@ def rows_of(patients, pictures_each=2):
         }
         for label in ("ill", "well")
         for patient in range(patients)
-        for number in range(pictures_each)
+        for number in range(images_each)
     ]
 
 
 def test_a_folder_per_class_is_split(tmp_path):
     for label in ("ill", "well"):
         for number in range(12):
-            picture(tmp_path / label / f"{number}.png")
+            image(tmp_path / label / f"{number}.png")
     dataset = data.load_dataset(tmp_path)
     assert dataset.classes == ("ill", "well")
     assert set(dataset.summary()) == {"train", "val", "test"}
@@ -36,13 +36,13 @@ def test_a_folder_per_class_is_split(tmp_path):
 def test_folders_named_like_splits_are_followed(tmp_path):
     for split in ("train", "val"):
         for label in ("ill", "well"):
-            picture(tmp_path / split / label / "a.png")
+            image(tmp_path / split / label / "a.png")
     expected = {"train": {"ill": 1, "well": 1}, "val": {"ill": 1, "well": 1}}
     assert data.load_dataset(tmp_path).summary() == expected
 
 
 def test_no_patient_is_on_two_sides(tmp_path):
-    dataset = data.load_dataset(manifest(tmp_path, rows_of(patients=12, pictures_each=3)))
+    dataset = data.load_dataset(manifest(tmp_path, rows_of(patients=12, images_each=3)))
     sides = {}
     for sample in dataset.samples:
         sides.setdefault(sample.group, set()).add(sample.split)
@@ -67,11 +67,11 @@ def test_where_filters_rows(tmp_path):
     assert len(data.load_dataset(path, where, complete=False).samples) == 4
 
 
-def test_the_digest_names_pictures_labels_and_splits(tmp_path):
+def test_the_digest_names_images_labels_and_splits(tmp_path):
     path = manifest(tmp_path, rows_of(patients=8))
     first = data.load_dataset(path, seed=1).digest()
     assert data.load_dataset(path, seed=1).digest() == first
-    picture(tmp_path / "ill/ill0_0.png.tmp.png")
+    image(tmp_path / "ill/ill0_0.png.tmp.png")
     (tmp_path / "ill/ill0_0.png").write_bytes((tmp_path / "ill/ill0_0.png.tmp.png").read_bytes())
     assert data.load_dataset(path, seed=1).digest() != first
 
@@ -85,7 +85,7 @@ def test_turned_copies_stay_with_their_patient(tmp_path):
     assert all(sides[sample.path] == sample.split for sample in turned)
 
 
-def test_inverted_copies_and_drawn_pictures_join_them(tmp_path):
+def test_inverted_copies_and_drawn_images_join_them(tmp_path):
     dataset = data.load_dataset(manifest(tmp_path, rows_of(patients=8)), turned_of="well")
     inverted = [sample for sample in dataset.samples if sample.label == "inverted"]
     assert len(inverted) == 16
@@ -139,10 +139,10 @@ def test_what_can_not_be_trained_on_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="ill: the class folder holds no image"):
         data.load_dataset(tmp_path)
     for number in range(8):
-        picture(tmp_path / "ill" / f"{number}.png")
+        image(tmp_path / "ill" / f"{number}.png")
     with pytest.raises(DatasetError, match="only one class"):
         data.load_dataset(tmp_path)
-    picture(tmp_path / "well" / "0.png")
+    image(tmp_path / "well" / "0.png")
     with pytest.raises(DatasetError, match="'well' has 1 patients"):
         data.load_dataset(tmp_path)
 
@@ -159,7 +159,7 @@ def test_several_manifests_and_folders_are_one_data_set(tmp_path):
     two = manifest(tmp_path / "b", site_rows("south"))
     for split in ("train", "valid"):
         for label in ("covid", "healthy"):
-            picture(tmp_path / "c" / split / label / "x.png")
+            image(tmp_path / "c" / split / label / "x.png")
     dataset = data.load_dataset([one, two, tmp_path / "c"])
     assert dataset.classes == ("covid", "healthy")
     assert {sample.source for sample in dataset.samples} == {"north", "south", ""}
@@ -221,7 +221,7 @@ def test_a_label_that_is_neither_class_nor_allowed_is_named(tmp_path):
 
 def test_a_misspelt_class_folder_is_named(tmp_path):
     for folder in ("train/covid", "train/healthy", "test/covid", "test/helthy"):
-        picture(tmp_path / folder / "a.png")
+        image(tmp_path / folder / "a.png")
     with pytest.raises(DatasetError, match="'helthy' is in 'train', which holds covid, healthy"):
         data.load_dataset(tmp_path, with_val=False)
     with pytest.raises(DatasetError, match="test/helthy: is named after no class"):
@@ -230,10 +230,10 @@ def test_a_misspelt_class_folder_is_named(tmp_path):
 
 def test_hidden_folders_and_files_are_passed_over(tmp_path):
     for label in ("covid", "healthy"):
-        picture(tmp_path / label / "a.png")
-        picture(tmp_path / label / ".thumbnails" / "b.png")
+        image(tmp_path / label / "a.png")
+        image(tmp_path / label / ".thumbnails" / "b.png")
         (tmp_path / label / "._a.png").write_bytes(b"resource fork")
-    picture(tmp_path / ".ipynb_checkpoints" / "a.png")
+    image(tmp_path / ".ipynb_checkpoints" / "a.png")
     (tmp_path / "__MACOSX").mkdir()
     dataset = data.load_dataset(tmp_path, complete=False)
     assert [sample.path.name for sample in dataset.samples] == ["a.png", "a.png"]
@@ -241,7 +241,7 @@ def test_hidden_folders_and_files_are_passed_over(tmp_path):
 
 def test_a_class_folder_beside_the_splits_is_named(tmp_path):
     for folder in ("train/covid", "train/healthy", "pneumonia"):
-        picture(tmp_path / folder / "a.png")
+        image(tmp_path / folder / "a.png")
     with pytest.raises(DatasetError, match="pneumonia: stands beside the splits train"):
         data.load_dataset(tmp_path)
 
@@ -249,14 +249,14 @@ def test_a_class_folder_beside_the_splits_is_named(tmp_path):
 def test_copies_of_one_image_never_part(tmp_path):
     for label in ("covid", "healthy"):
         for number in range(12):
-            picture(tmp_path / "all" / label / f"{number}.png")
+            image(tmp_path / "all" / label / f"{number}.png")
     copy = tmp_path / "all" / "covid" / "copy.png"
     copy.write_bytes((tmp_path / "all" / "covid" / "3.png").read_bytes())
     sides = {s.path.name: s.split for s in data.load_dataset(tmp_path / "all").samples[:13]}
     assert sides["copy.png"] == sides["3.png"]
     for split in ("train", "test"):
         for label in ("covid", "healthy"):
-            picture(tmp_path / "split" / split / label / "a.png")
+            image(tmp_path / "split" / split / label / "a.png")
     shutil.copy(tmp_path / "split/train/covid/a.png", tmp_path / "split/test/covid/a.png")
     with pytest.raises(DatasetError, match="a copy of it, is in 'test'"):
         data.load_dataset(tmp_path / "split", with_val=False)
@@ -265,8 +265,8 @@ def test_copies_of_one_image_never_part(tmp_path):
 def test_a_folder_is_filtered_by_split_and_label(tmp_path):
     for split in ("train", "test"):
         for label in ("covid", "healthy"):
-            picture(tmp_path / "split" / split / label / "a.png")
-            picture(tmp_path / "flat" / label / "a.png")
+            image(tmp_path / "split" / split / label / "a.png")
+            image(tmp_path / "flat" / label / "a.png")
     found = data.load_dataset(tmp_path / "split", [("split", "test")], complete=False)
     assert {sample.path.parts[-3] for sample in found.samples} == {"test"}
     found = data.load_dataset(tmp_path / "split", [("label", "covid")], complete=False)
@@ -278,7 +278,7 @@ def test_a_folder_is_filtered_by_split_and_label(tmp_path):
 
 
 def trained_on(path):
-    """What a run records of a data set that training has completed with splits."""
+    """What a run records of a dataset that training has completed with splits."""
     recipe = {"seed": 3, "keep": "best"}
     return data.TrainingData.from_record(
         {"digest": data.load_dataset(path, seed=3).digest()}, recipe
@@ -288,7 +288,7 @@ def trained_on(path):
 def test_a_folder_that_trained_a_model_has_the_splits_of_its_training(tmp_path):
     for label in ("covid", "healthy"):
         for number in range(12):
-            picture(tmp_path / label / f"{number}.png")
+            image(tmp_path / label / f"{number}.png")
     known = trained_on(tmp_path)
     completed = data.load_dataset(tmp_path, seed=3)
     samples, seen = data.load_to_evaluate(tmp_path, [("split", "test")], known)
@@ -297,7 +297,7 @@ def test_a_folder_that_trained_a_model_has_the_splits_of_its_training(tmp_path):
     samples, seen = data.load_to_evaluate(tmp_path, [], known)
     assert len(samples) == 24
     assert seen == 24 - len(completed.split("test"))
-    picture(tmp_path / "covid" / "new.png")  # now other data: nothing is known of it
+    image(tmp_path / "covid" / "new.png")  # now other data: nothing is known of it
     assert known.recognise(tmp_path) is None
     assert data.load_to_evaluate(tmp_path, [], known)[1] == 0
     with pytest.raises(DatasetError, match="has no split to filter"):

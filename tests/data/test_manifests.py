@@ -1,7 +1,7 @@
 """What a manifest CSV may hold, and how a fault in it is named."""
 
 import pytest
-from labelled import manifest, picture, site_rows
+from labelled import image, manifest, site_rows
 
 from xrayedge import data
 from xrayedge.errors import DatasetError
@@ -80,7 +80,7 @@ def test_a_manifest_in_another_form_is_named(tmp_path, content, message):
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     for name in ("é.png", "b.png"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     path = tmp_path / "manifest.csv"
     path.write_bytes(TABLE.encode("utf-8-sig"))
     assert [s.label for s in data.load_dataset(path, complete=False).samples] == [

@@ -24,7 +24,7 @@ def sample(label, group):
     return Sample(None, label, "test", group)
 
 
-def test_figures_of_a_case_worked_by_hand():
+def test_metrics_of_a_case_worked_by_hand():
     samples = [
         sample("covid", "a"),
         sample("covid", "a"),
@@ -38,19 +38,19 @@ def test_figures_of_a_case_worked_by_hand():
     )
     result = evaluate(samples, CLASSES, scores)
     assert (result.images, result.patients) == (6, 5)
-    figures = {name: figure.value for name, figure in result.metrics.items()}
-    assert figures["accuracy"] == pytest.approx(4 / 6)
-    assert figures["recall/covid"] == pytest.approx(0.5)
-    assert figures["recall/healthy"] == pytest.approx(0.75)
-    assert figures["balanced_accuracy"] == pytest.approx(0.625)
-    assert figures["auc/covid"] == pytest.approx(7 / 8)  # one of eight pairs is the wrong way
-    assert figures["auc/healthy"] == pytest.approx(6 / 8)
-    assert figures["macro_auc"] == pytest.approx(0.8125)
+    metrics = {name: metric.value for name, metric in result.metrics.items()}
+    assert metrics["accuracy"] == pytest.approx(4 / 6)
+    assert metrics["recall/covid"] == pytest.approx(0.5)
+    assert metrics["recall/healthy"] == pytest.approx(0.75)
+    assert metrics["balanced_accuracy"] == pytest.approx(0.625)
+    assert metrics["auc/covid"] == pytest.approx(7 / 8)  # one of eight pairs is the wrong way
+    assert metrics["auc/healthy"] == pytest.approx(6 / 8)
+    assert metrics["macro_auc"] == pytest.approx(0.8125)
     assert result.confusion["healthy"] == {"covid": 0, "healthy": 3, "pneumonia": 1}
     assert "pneumonia" not in result.confusion
 
 
-def test_intervals_hold_the_figure_and_widen_when_patients_repeat():
+def test_intervals_hold_the_metric_and_widen_when_patients_repeat():
     rng = np.random.default_rng(0)
     labels = ["covid", "healthy"] * 40
     scores = np.array([[0.7, 0.3, 0.0] if n == "covid" else [0.3, 0.7, 0.0] for n in labels])
@@ -59,8 +59,8 @@ def test_intervals_hold_the_figure_and_widen_when_patients_repeat():
     alone = evaluate([sample(n, str(i)) for i, n in enumerate(labels)], CLASSES, scores)
     in_fours = evaluate([sample(n, str(i // 4)) for i, n in enumerate(labels)], CLASSES, scores)
     for result in (alone, in_fours):
-        figure = result.metrics["accuracy"]
-        assert figure.low < figure.value < figure.high
+        metric = result.metrics["accuracy"]
+        assert metric.low < metric.value < metric.high
     assert in_fours.patients == 20
     assert alone.metrics["accuracy"].value == in_fours.metrics["accuracy"].value
 
@@ -77,7 +77,7 @@ def test_a_gate_worked_by_hand():
     samples.append(Sample(None, "artificial", "test", "e", source="noise", drawn=("noise", 0)))
     scores = np.array([[0.1, 0.9], [0.7, 0.3], [0.4, 0.6], [0.8, 0.2], [0.9, 0.1]])
     result = evaluate_gate(samples, ("ct", "frontal"), scores, ("frontal", 0.3))
-    values = {name: figure.value for name, figure in result.metrics.items()}
+    values = {name: metric.value for name, metric in result.metrics.items()}
     assert values == {
         "sensitivity": 1.0,
         "specificity": pytest.approx(2 / 3),

@@ -1,4 +1,4 @@
-"""The report of an evaluation, on pictures and scores made here."""
+"""The report of an evaluation, on images and scores made here."""
 
 import json
 import re

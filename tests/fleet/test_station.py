@@ -13,10 +13,10 @@ from xrayedge.station.state import StateFolder
 from xrayedge.station.worker import Worker
 
 
-def screened(state, worker, picture, number):
+def screened(state, worker, image, number):
     """The version of the model that screens this image."""
     temporary = state.path / "tmp" / f"image-{number}"
-    shutil.copy(picture, temporary)
+    shutil.copy(image, temporary)
     receipt = state.take_in(
         temporary, origin="folder", sender="test", sop_instance_uid=None, operating_point="balanced"
     )

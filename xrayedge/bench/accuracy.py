@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..bundle import ModelBundle
 from ..data import Sample, load_dataset
-from ..errors import DatasetError, PictureError
+from ..errors import DatasetError, ImageError
 from ..imaging import read
 from ..preprocessing import Preprocessing
 from .cases import Case
@@ -70,7 +70,7 @@ class LabelledInputs:
         for sample in samples:
             try:
                 pixels = read(sample.path).pixels
-            except PictureError:
+            except ImageError:
                 continue
             for preprocessing, array in arrays.items():
                 array[len(readable)] = preprocessing.apply(pixels)
@@ -122,5 +122,5 @@ def accuracy_metrics(
 
 
 def agreement(scores: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Share of the pictures to which both give the same label."""
+    """Share of the images to which both give the same label."""
     return float((scores.argmax(axis=1) == reference.argmax(axis=1)).mean())

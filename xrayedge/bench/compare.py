@@ -12,19 +12,19 @@ from .tables import TextTable
 Verdict = Literal["better", "worse", "within noise", "no interval"]
 
 #: Less is better in each. A file's size and its accuracy have no noise and are shown apart.
-FIGURES = ("p50_ms", "first_result_ms", "load_ms", "peak_rss_mb")
+METRICS = ("p50_ms", "first_result_ms", "load_ms", "peak_rss_mb")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of one case in both reports.
+    """One metric of one case in both reports.
 
     Parameters
     ----------
     key
         The case.
-    figure
-        One of `FIGURES`.
+    metric
+        One of `METRICS`.
     ratio
         New over old.
     interval
@@ -32,7 +32,7 @@ class Change:
     """
 
     key: Key
-    figure: str
+    metric: str
     ratio: float
     interval: Interval | None
 
@@ -47,23 +47,23 @@ class Change:
 
 
 def changes(old: Report, new: Report) -> list[Change]:
-    """Every figure that both reports have, in the new report's order."""
+    """Every metric that both reports have, in the new report's order."""
     before = {row.key: row for row in old.rows}
     return [
         change
         for row in new.rows
         if row.key in before
-        for figure in FIGURES
-        if (change := _change(before[row.key], row, figure)) is not None
+        for metric in METRICS
+        if (change := _change(before[row.key], row, metric)) is not None
     ]
 
 
 def changes_table(found: list[Change]) -> TextTable:
     """One line per change."""
     return TextTable(
-        ("model", "format", "precision", "engine", "threads", "figure", "new / old", "verdict"),
+        ("model", "format", "precision", "engine", "threads", "metric", "new / old", "verdict"),
         tuple(
-            (*map(str, change.key), change.figure, _ratio(change), change.verdict)
+            (*map(str, change.key), change.metric, _ratio(change), change.verdict)
             for change in found
         ),
     )
@@ -99,13 +99,13 @@ _EXACT = (
 )
 
 
-def _change(old: Row, new: Row, figure: str) -> Change | None:
-    then, now = getattr(old, figure), getattr(new, figure)
+def _change(old: Row, new: Row, metric: str) -> Change | None:
+    then, now = getattr(old, metric), getattr(new, metric)
     if then is None or now is None:
         return None
-    intervals = getattr(new, f"{figure}_interval"), getattr(old, f"{figure}_interval")
+    intervals = getattr(new, f"{metric}_interval"), getattr(old, f"{metric}_interval")
     interval = None if None in intervals else ratio_interval(*intervals)
-    return Change(new.key, figure, now / then, interval)
+    return Change(new.key, metric, now / then, interval)
 
 
 def _ratio(change: Change) -> str:

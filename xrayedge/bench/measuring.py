@@ -53,7 +53,7 @@ def measure(
     rounds: int = ROUNDS,
     warmup: int = WARMUP,
     samples: Sequence[Sample] = (),
-    pictures: Sequence[Path] = (),
+    images: Sequence[Path] = (),
     site: SiteProfile | None = None,
     progress: Progress = lambda *_: None,
 ) -> Report:
@@ -72,7 +72,7 @@ def measure(
         Runs before the timed ones.
     samples
         Labelled images, for the metrics of accuracy.
-    pictures
+    images
         Files to time stage by stage.
     site
         Accuracy is that at this hospital's operating point.
@@ -89,7 +89,7 @@ def measure(
     factors = {} if site is None else {one.folder: _factors(site, one) for one in bundles}
     of_folder = {bundle.folder: bundle for bundle in bundles}
     references = {case: float32_case(case, of_folder[case.folder]) for case in cases}
-    staged = [(case, picture) for case in stage_cases(cases) for picture in pictures]
+    staged = [(case, image) for case in stage_cases(cases) for image in images]
     scored = list(dict.fromkeys([*cases, *filter(None, references.values())])) if samples else []
     unreadable = 0
     total = rounds * (len(cases) + len(staged)) + len(scored)
@@ -113,9 +113,9 @@ def measure(
                 for case in cases:
                     step(f"round {number} of {rounds}: {case.title}")
                     _measure_latency(found, case, warmup)
-                for case, picture in staged:
+                for case, image in staged:
                     step(f"round {number} of {rounds}: stages of {case.title}")
-                    _measure_stages(found, case, picture, warmup)
+                    _measure_stages(found, case, image, warmup)
             for case in scored:
                 step(f"scoring {len(samples)} images: {case.title}")
                 assert inputs is not None
@@ -135,11 +135,11 @@ def measure(
             "rounds": rounds,
             "warmup": warmup,
             "labelled_pictures": len(samples),
-            **({"unreadable_pictures": unreadable} if unreadable else {}),
+            **({"unreadable_images": unreadable} if unreadable else {}),
             **({"at_site": 1} if site is not None else {}),
         },
         rows=rows,
-        stages=tuple(_stage_row(found, case, picture) for case, picture in staged),
+        stages=tuple(_stage_row(found, case, image) for case, image in staged),
         interrupted=interrupted,
     )
 
@@ -155,15 +155,15 @@ def _measure_latency(found: _Found, case: Case, warmup: int) -> None:
         found.latency.setdefault(case, []).append(result)
 
 
-def _measure_stages(found: _Found, case: Case, picture: Path, warmup: int) -> None:
-    if (case, picture) in found.stage_errors:
+def _measure_stages(found: _Found, case: Case, image: Path, warmup: int) -> None:
+    if (case, image) in found.stage_errors:
         return
     try:
-        result = run_job("stages", case, warmup=warmup, picture=str(picture.resolve()))
+        result = run_job("stages", case, warmup=warmup, image=str(image.resolve()))
     except BenchmarkError as error:
-        found.stage_errors[case, picture] = str(error)
+        found.stage_errors[case, image] = str(error)
     else:
-        found.stages.setdefault((case, picture), []).append(result)
+        found.stages.setdefault((case, image), []).append(result)
 
 
 def _factors(site: SiteProfile, bundle: ModelBundle) -> NDArray[np.float64]:
@@ -246,17 +246,17 @@ def _latency_values(rounds: Sequence[_Result]) -> _Result:
     return values
 
 
-def _stage_row(found: _Found, case: Case, picture: Path) -> StageRow:
-    rounds = found.stages.get((case, picture))
+def _stage_row(found: _Found, case: Case, image: Path) -> StageRow:
+    rounds = found.stages.get((case, image))
     if rounds:
-        return stage_row(case, picture, rounds)
+        return stage_row(case, image, rounds)
     return StageRow(
         model=case.model,
         precision=case.precision,
         engine=case.engine,
         threads=case.threads,
-        picture=kind(picture),
-        error=found.stage_errors.get((case, picture)),
+        picture=kind(image),
+        error=found.stage_errors.get((case, image)),
     )
 
 

@@ -37,7 +37,7 @@ def run_job(job: str, case: Case, **arguments: Any) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONSAFEPATH": "1"},  # a picture folder may hold a `cv2.py`
+        env={**os.environ, "PYTHONSAFEPATH": "1"},  # an image folder may hold a `cv2.py`
         start_new_session=True,
     ) as process:
         try:

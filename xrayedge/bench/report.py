@@ -33,7 +33,7 @@ class Row:
     first_result_ms
         From the start of Python to the first result; the file may be in the system's cache.
     p50_ms
-        Of one picture through the classifier: median over the rounds' medians.
+        Of one image through the classifier: median over the rounds' medians.
     p90_ms, p95_ms, p99_ms
         Over all runs.
     pictures_per_second
@@ -45,11 +45,11 @@ class Row:
     speed_vs_float32
         How many times faster than float32 of the same model in the same rounds.
     accuracy, balanced_accuracy, macro_auc, covid_sensitivity
-        On the labelled pictures; the interval by resampling patients.
+        On the labelled images; the interval by resampling patients.
     agreement_with_float32
-        Share of the pictures with the label that the model's float32 file gives.
+        Share of the images with the label that the model's float32 file gives.
     error
-        Why the case has no figures.
+        Why the case has no metrics.
     """
 
     model: str
@@ -111,7 +111,7 @@ class StageRow:
     total_interval
         Of ``total``.
     error
-        Why there are no figures.
+        Why there are no metrics.
     """
 
     model: str
@@ -138,7 +138,7 @@ class Report:
     machine
         Facts of `machine.describe`, and `machine.readings` ``before`` and ``after``.
     settings
-        Rounds, warm-up runs and number of labelled pictures.
+        Rounds, warm-up runs and number of labelled images.
     rows, stages
         The measurements.
     interrupted
@@ -153,7 +153,7 @@ class Report:
 
     @property
     def errors(self) -> list[str]:
-        """Why rows have no figures."""
+        """Why rows have no metrics."""
         return [
             *(row.error for row in self.rows if row.error),
             *(row.error for row in self.stages if row.error),

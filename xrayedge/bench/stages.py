@@ -21,7 +21,7 @@ STAGES = ("read", "frontal", "preprocess", "classify", "heatmap", "total")
 #: Shorter sides, in pixels: a storage-phosphor plate and a flat panel, both 43 cm long.
 SHORTER_SIDES = (2048, 3072)
 _RADIOGRAPH = "RG1_UNCR.dcm"  # chest, PA, 1841 x 1955 pixels, 15 bits
-_REMEDY = "pip install pydicom-data 'xrayedge[dicom]', or name your own images with --picture"
+_REMEDY = "pip install pydicom-data 'xrayedge[dicom]', or name your own images with --image"
 
 
 def realistic_images(folder: Path) -> tuple[Path, ...]:
@@ -167,7 +167,7 @@ def stage_cases(cases: Sequence[Case]) -> list[Case]:
     return [min(one, key=lambda case: case.precision != "int8") for one in per_model]
 
 
-def stage_row(case: Case, picture: Path, rounds: Sequence[dict[str, Any]]) -> StageRow:
+def stage_row(case: Case, image: Path, rounds: Sequence[dict[str, Any]]) -> StageRow:
     """Medians over the rounds that `worker.measure_stages` gave."""
     medians: dict[str, Estimate] = {
         stage: estimate([float(np.median([run[stage] for run in one["runs"]])) for one in rounds])
@@ -178,7 +178,7 @@ def stage_row(case: Case, picture: Path, rounds: Sequence[dict[str, Any]]) -> St
         precision=case.precision,
         engine=case.engine,
         threads=case.threads,
-        picture=f"{kind(picture)}, {rounds[0]['width']} x {rounds[0]['height']}",
+        picture=f"{kind(image)}, {rounds[0]['width']} x {rounds[0]['height']}",
         read=medians["read"].value,
         frontal=medians["frontal"].value,
         preprocess=medians["preprocess"].value,

@@ -1,4 +1,4 @@
-"""A report as text: headings and cells for a terminal or Markdown, and CSV with every figure."""
+"""A report as text: headings and cells for a terminal or Markdown, and CSV with every metric."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def machine_line(report: Report) -> str:
 
 
 def stages_table(report: Report) -> TextTable:
-    """One line per model and picture, milliseconds."""
+    """One line per model and image, milliseconds."""
     return TextTable(
-        ("model", "precision", "engine", "threads", "picture", *STAGES),
+        ("model", "precision", "engine", "threads", "image", *STAGES),
         tuple(_stage_cells(row) for row in report.stages),
     )
 
@@ -109,7 +109,7 @@ def machine_table(report: Report) -> TextTable:
 
 
 def notes(report: Report) -> list[str]:
-    """How the figures were made, and which are missing and why."""
+    """How the metrics were made, and which are missing and why."""
     rounds = report.settings["rounds"]
     lines = [
         f"Medians over {rounds} rounds, each case in a new process every round, "
@@ -123,8 +123,8 @@ def notes(report: Report) -> list[str]:
     if report.settings["labelled_pictures"]:
         point = ", at a site's operating point" if report.settings.get("at_site") else ""
         lines.append(f"Accuracy on {report.settings['labelled_pictures']} labelled images{point}.")
-    if report.settings.get("unreadable_pictures"):
-        count = report.settings["unreadable_pictures"]
+    if report.settings.get("unreadable_images"):
+        count = report.settings["unreadable_images"]
         lines.append(f"{count} labelled images can't be read and are left out.")
     load = report.machine["before"]["load"]
     if load > IDLE_LOAD:
@@ -144,7 +144,7 @@ def to_markdown(report: Report) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """Every figure of every case; intervals in two columns."""
+    """Every metric of every case; intervals in two columns."""
     stream = io.StringIO()
     names = [name for field in fields(Row) for name in _csv_names(field.name)]
     writer = csv.DictWriter(stream, names)
@@ -235,9 +235,9 @@ _COLUMNS: Sequence[_Column] = (
     ("p50 ms", lambda row: _with_interval(row.p50_ms, row.p50_ms_interval, 2), None),
     ("p90 ms", lambda row: _number(row.p90_ms, 2), None),
     ("p99 ms", lambda row: _number(row.p99_ms, 2), None),
-    ("pictures/s", lambda row: _number(row.pictures_per_second), None),
+    ("images/s", lambda row: _number(row.pictures_per_second), None),
     ("peak MB", lambda row: _number(row.peak_rss_mb, 0), None),
-    ("mJ/picture", lambda row: _number(row.energy_mj_per_picture), "energy_mj_per_picture"),
+    ("mJ/image", lambda row: _number(row.energy_mj_per_picture), "energy_mj_per_picture"),
     (
         "x float32",
         lambda row: _with_interval(row.speed_vs_float32, row.speed_vs_float32_interval, 2),

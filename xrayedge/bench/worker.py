@@ -84,16 +84,16 @@ def score(
 
 
 def measure_stages(
-    folder: str, precision: Precision, engine: EngineName, threads: int, warmup: int, picture: str
+    folder: str, precision: Precision, engine: EngineName, threads: int, warmup: int, image: str
 ) -> dict[str, Any]:
     """Milliseconds of each stage from a file to its result and its heatmap, run by run."""
     screener = Screener(folder, precision=precision, engine=engine, threads=threads)
-    pixels = read(picture).pixels
+    pixels = read(image).pixels
     runs: list[dict[str, float]] = []
     for _ in range(warmup + MIN_RUNS):
-        screening = screener.screen(picture)
+        screening = screener.screen(image)
         if screening.probabilities is None or screening.activation_map is None:
-            return {"error": f"the picture was {screening.status}: {screening.reason}"}
+            return {"error": f"the image was {screening.status}: {screening.reason}"}
         preprocessing = screener.bundle.classifier.preprocessing
         assert screening.label is not None
         started = time.perf_counter()

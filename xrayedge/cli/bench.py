@@ -50,7 +50,7 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
 @click.option("--threads", default="1", callback=_thread_counts, metavar="N,N")
 @click.option("--rounds", type=click.IntRange(min=1), default=9)
 @click.option("--warmup", type=click.IntRange(min=0), default=5)
-@click.option("--data", type=click.Path(path_type=Path), help="Labelled pictures: adds accuracy.")
+@click.option("--data", type=click.Path(path_type=Path), help="Labelled images: adds accuracy.")
 @where_option
 @site_option
 @click.option(
@@ -60,8 +60,8 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
 )
 @click.option("--stage", is_flag=True, help="Also time each stage, from file to heatmap.")
 @click.option(
-    "--picture",
-    "pictures",
+    "--image",
+    "images",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     show_default="JPEG, and DICOM in each transfer syntax",
@@ -98,7 +98,7 @@ def bench(
     site: Path | None,
     min_agreement: float | None,
     stage: bool,
-    pictures: tuple[Path, ...],
+    images: tuple[Path, ...],
     form: str | None,
     plot: Path | None,
     compare: tuple[Path, Path] | None,
@@ -137,15 +137,15 @@ def bench(
     chosen = cases.choose_cases(bundles, precisions=precisions, engines=engines, threads=threads)
     samples = () if data is None else accuracy.load_samples(data, where)
     with tempfile.TemporaryDirectory(prefix="xrayedge-bench-") as folder, _Steps() as steps:
-        if stage and not pictures:
-            pictures = stages.realistic_images(Path(folder))
+        if stage and not images:
+            images = stages.realistic_images(Path(folder))
         report = measure(
             bundles,
             chosen,
             rounds=rounds,
             warmup=warmup,
             samples=samples,
-            pictures=pictures,
+            images=images,
             site=profile,
             progress=steps.show,
         )

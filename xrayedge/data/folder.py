@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DatasetError
-from ..imaging import PICTURE_SUFFIXES
+from ..imaging import IMAGE_SUFFIXES
 from .manifest import split_name
 from .samples import NON_CLASSES, Sample
 
@@ -90,7 +90,7 @@ def _folders(root: Path) -> list[Path]:
 def _images(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         hidden = any(map(_hidden, path.relative_to(folder).parts))
-        if path.suffix.lower() in PICTURE_SUFFIXES and not hidden:
+        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden:
             yield path
 
 

@@ -1,4 +1,4 @@
-"""From folders and manifests to one data set, split by patient."""
+"""From folders and manifests to one dataset, split by patient."""
 
 from __future__ import annotations
 

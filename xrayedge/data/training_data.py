@@ -52,7 +52,7 @@ class TrainingData:
         )
 
     def recognise(self, data: Path | Sequence[Path]) -> Dataset | None:
-        """The data set that trained the model, with its splits; ``None`` if ``data`` are others."""
+        """The dataset that trained the model, with its splits; ``None`` if ``data`` are others."""
         for non_classes in (False, True):
             try:
                 dataset = load_dataset(

@@ -12,7 +12,7 @@ from ..errors import EngineError
 
 
 class LiteRTEngine:
-    """A TFLite model of batch size 1; several pictures run one after another."""
+    """A TFLite model of batch size 1; several images run one after another."""
 
     def __init__(self, model: bytes, threads: int) -> None:
         try:

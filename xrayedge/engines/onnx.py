@@ -23,7 +23,7 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 XNNPACK_PROVIDER = "XnnpackExecutionProvider"
 
-#: Memory that TensorRT may try its kernels in. A Jetson shares its memory with the pictures.
+#: Memory that TensorRT may try its kernels in. A Jetson shares its memory with the images.
 TENSORRT_WORKSPACE_BYTES = 1 << 30
 
 _log = logging.getLogger(__name__)

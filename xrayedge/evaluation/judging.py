@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .. import opacities
 from ..bundle import OpacitySettings, OperatingPoint
 from ..data import Box, Sample, read_sample
-from ..errors import DatasetError, PictureError
+from ..errors import DatasetError, ImageError
 from ..heatmap import evidence
 from ..preprocessing import Preprocessing
 from .bootstrap import Metric
@@ -170,7 +170,7 @@ def judge(
     for sample in progress(samples):
         try:
             pixels = read_sample(sample)
-        except PictureError as error:
+        except ImageError as error:
             unreadable.append((sample, str(error)))
             continue
         found, activation_map = model.judge(model.preprocessing.apply(pixels)[np.newaxis])

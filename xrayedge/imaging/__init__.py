@@ -1,15 +1,15 @@
 """Read an image from a file, from bytes or from an array into plain grey pixels."""
 
-from .image import Picture
+from .image import Image
 from .limits import Limits
-from .reading import PICTURE_SUFFIXES, Source, read, source_name
+from .reading import IMAGE_SUFFIXES, Source, read, source_name
 from .tags import AcquisitionTags, contradictions
 
 __all__ = [
-    "PICTURE_SUFFIXES",
+    "IMAGE_SUFFIXES",
     "AcquisitionTags",
+    "Image",
     "Limits",
-    "Picture",
     "Source",
     "contradictions",
     "read",

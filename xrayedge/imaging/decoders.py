@@ -172,7 +172,7 @@ def decode(stream: bytes, syntax: str, frame: Frame, name: str, limits: Limits) 
         declared = header and (header.height, header.width, header.components)
         if header is None or declared != (frame.rows, frame.columns, frame.samples):
             raise UnreadableError(
-                f"{name}: the compressed picture is damaged or of another size than the header's"
+                f"{name}: the compressed image is damaged or of another size than the header's"
             )
         limits.check_scans(jpeg_scans(stream), frame.columns, frame.rows, name)
     try:
@@ -186,9 +186,9 @@ def decode(stream: bytes, syntax: str, frame: Frame, name: str, limits: Limits) 
         raise
     except Exception as error:  # each library has its own, and they may quote what they read
         raise UnreadableError(
-            f"{name}: the compressed picture is damaged or its encoding is not supported "
+            f"{name}: the compressed image is damaged or its encoding is not supported "
             f"({type(error).__name__})"
         ) from None
     if pixels.shape != frame.shape or pixels.dtype.kind not in "ui" or pixels.itemsize > 2:
-        raise UnreadableError(f"{name}: the compressed picture is not what the header says")
+        raise UnreadableError(f"{name}: the compressed image is not what the header says")
     return pixels

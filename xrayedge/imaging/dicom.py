@@ -20,13 +20,13 @@ from . import decoders
 from .decoders import DECODERS, Frame
 from .display import WINDOW_FUNCTIONS, Display, Table, Window
 from .elements import Element, Elements, Encoding
-from .image import Picture, look_up, scale, to_grey
+from .image import Image, look_up, scale, to_grey
 from .limits import Limits
 from .tags import AcquisitionTags
 
 _PREAMBLE = 128
 _MARK = b"DICM"
-# A data set stored without preamble begins with group 0002 or 0008, little endian or big.
+# A dataset stored without preamble begins with group 0002 or 0008, little endian or big.
 _HEADERLESS_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 _META_END = 0x0002_FFFF
 
@@ -78,11 +78,11 @@ def has_mark(start: bytes) -> bool:
 
 
 def begins_headerless(start: bytes) -> bool:
-    """Whether the bytes begin like a DICOM data set stored without preamble and mark."""
+    """Whether the bytes begin like a DICOM dataset stored without preamble and mark."""
     return start[:2] in _HEADERLESS_STARTS
 
 
-def decode(data: bytes, name: str, limits: Limits) -> Picture:
+def decode(data: bytes, name: str, limits: Limits) -> Image:
     """Decode a DICOM file's one image, bones bright, overlays left out.
 
     Raises
@@ -108,7 +108,7 @@ def decode(data: bytes, name: str, limits: Limits) -> Picture:
         grey = to_grey(pixels[:, :, 0], name)
     else:
         grey = to_grey(pixels, name)
-    return Picture(grey, name, _tags(header))
+    return Image(grey, name, _tags(header))
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _read(data: bytes, name: str, limits: Limits) -> _Header:
     found, _ = elements.find(_WANTED, position, len(elements.data), encoding, last=_PIXEL_DATA)
     header = _Header(elements, found, syntax or _UNCOMPRESSED[0], order)
     if _PIXEL_DATA not in header or _ROWS not in header or _COLUMNS not in header:
-        raise header.unreadable("the DICOM file holds no picture")
+        raise header.unreadable("the DICOM file holds no image")
     if header.syntax not in (*_UNCOMPRESSED, *DECODERS):
         known = syntax if _UID.fullmatch(syntax) else "unknown"
         raise header.unreadable(
@@ -231,7 +231,7 @@ def _frame(header: _Header, limits: Limits) -> Frame:
     allocated = header.integer(_BITS_ALLOCATED) or 0
     if rows < 1 or columns < 1 or allocated not in (1, 8, 16):
         raise header.unreadable(
-            f"{columns} x {rows} pixels of {allocated} bits; pictures of 8 to 16 bits are read"
+            f"{columns} x {rows} pixels of {allocated} bits; images of 8 to 16 bits are read"
         )
     stored = header.integer(_BITS_STORED, allocated) or 0
     high = header.integer(_HIGH_BIT, stored - 1)
@@ -262,7 +262,7 @@ def _pixels(header: _Header, frame: Frame, limits: Limits) -> NDArray[Any]:
     element = header.found[_PIXEL_DATA]
     if header.syntax in DECODERS:
         if not element.delimited:
-            raise header.unreadable("the compressed picture is not encapsulated")
+            raise header.unreadable("the compressed image is not encapsulated")
         stream = header.elements.fragments(element)
         pixels = decoders.decode(stream, header.syntax, frame, name, limits)
         return pixels.view(f"u{pixels.itemsize}") if frame.samples == 1 else pixels

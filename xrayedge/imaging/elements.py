@@ -37,7 +37,7 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the elements of a data set are written.
+    """How the elements of a dataset are written.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Elements:
         encoding: Encoding,
         last: int = 0xFFFF_FFFF,
     ) -> tuple[dict[int, Element], int]:
-        """The wanted elements of a data set or an item, by tag, and where the walk ended.
+        """The wanted elements of a dataset or an item, by tag, and where the walk ended.
 
         It ends behind the element ``last``, before those with a higher tag, at ``end`` and at the
         end of an item. A value of undefined length under ``last`` ends with the file.

@@ -19,7 +19,7 @@ _BLOCK = 1 << 22  # pixels looked up at once: indices take eight times the memor
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Image:
     """A grey image.
 
     Parameters
@@ -57,7 +57,7 @@ def to_grey(values: NDArray[np.generic], source: str) -> NDArray[np.uint8]:
         values = _luma(values[:, :, :3])
     if values.ndim != 2 or values.size == 0:
         raise UnreadableError(
-            f"{source}: expected one grey picture [H, W], got shape {list(values.shape)}"
+            f"{source}: expected one grey image [H, W], got shape {list(values.shape)}"
         )
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values, dtype=np.uint8)

@@ -37,7 +37,7 @@ class Limits:
         if size > self.max_bytes:
             raise TooLargeError(
                 f"{source}: {size} bytes are more than the limit of {self.max_bytes}; "
-                "export a smaller picture or raise Limits.max_bytes"
+                "export a smaller image or raise Limits.max_bytes"
             )
 
     def check_pixels(self, width: int, height: int, source: str) -> None:
@@ -45,7 +45,7 @@ class Limits:
         if width * height > self.max_pixels:
             raise TooLargeError(
                 f"{source}: {width} x {height} pixels are more than the limit of "
-                f"{self.max_pixels}; export a smaller picture or raise Limits.max_pixels"
+                f"{self.max_pixels}; export a smaller image or raise Limits.max_pixels"
             )
 
     def check_stored(self, size: int, source: str) -> None:
@@ -53,7 +53,7 @@ class Limits:
         if size > self.max_stored:
             raise TooLargeError(
                 f"{source}: more than {_STORED_BYTES_PER_PIXEL} bytes for each of "
-                f"{self.max_pixels} pixels; export a smaller picture or raise Limits.max_pixels"
+                f"{self.max_pixels} pixels; export a smaller image or raise Limits.max_pixels"
             )
 
     def check_scans(self, scans: int, width: int, height: int, source: str) -> None:

@@ -1,4 +1,4 @@
-"""`read`: any supported source to a `Picture`, or one typed error."""
+"""`read`: any supported source to an `Image`, or one typed error."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from ..errors import TooLargeError, UnreadableError
 from . import dicom, raster
 from .headers import is_raster
-from .image import Picture, to_grey
+from .image import Image, to_grey
 from .limits import Limits
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any]"
 
 #: File name endings taken from a folder; a name without an ending may be DICOM and is taken too.
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".ima"}
 )
 
@@ -35,7 +35,7 @@ def source_name(source: Source) -> str:
     return os.fsdecode(source)
 
 
-def read(source: Source, limits: Limits | None = None) -> Picture:
+def read(source: Source, limits: Limits | None = None) -> Image:
     """Read one image.
 
     Parameters
@@ -59,7 +59,7 @@ def read(source: Source, limits: Limits | None = None) -> Picture:
     if isinstance(source, np.ndarray):
         if source.ndim >= 2:
             limits.check_pixels(source.shape[1], source.shape[0], name)
-        return Picture(to_grey(source, name), name)
+        return Image(to_grey(source, name), name)
     try:
         if isinstance(source, (bytes, bytearray, memoryview)):
             size = source.nbytes if isinstance(source, memoryview) else len(source)
@@ -97,11 +97,11 @@ def _is_image(start: bytes) -> bool:
     return dicom.has_mark(start) or is_raster(start) or dicom.begins_headerless(start)
 
 
-def _decode(data: bytes, name: str, limits: Limits) -> Picture:
+def _decode(data: bytes, name: str, limits: Limits) -> Image:
     start = data[:_START]
     # First, since a DICOM file's preamble may make it a TIFF file too (PS3.10, 7.1).
     if dicom.has_mark(start) or (not is_raster(start) and dicom.begins_headerless(start)):
         return dicom.decode(data, name, limits)
     if is_raster(start):
-        return Picture(raster.decode(data, name, limits), name)
+        return Image(raster.decode(data, name, limits), name)
     raise UnreadableError(f"{name}: not a PNG, JPEG, BMP, TIFF or DICOM file")

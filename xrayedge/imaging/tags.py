@@ -32,7 +32,7 @@ def contradictions(tags: AcquisitionTags | None, *, passed: bool) -> tuple[str, 
 
     Returns
     -------
-    Of a picture that passed, ``modality-not-radiography``, ``body-part-not-chest`` and
+    Of an image that passed, ``modality-not-radiography``, ``body-part-not-chest`` and
     ``view-not-frontal``; of one that did not, ``tags-say-frontal-chest``. Missing tags say nothing.
     """
     if tags is None:

@@ -487,7 +487,7 @@ def _finished(made: Any, identity: dict[str, bytes]) -> DicomObject:
 
 
 def _with_character_set(content: bytes, value: bytes) -> bytes:
-    """Put the source's character set before the data set, whose first element it is.
+    """Put the source's character set before the dataset, whose first element it is.
 
     Not through pydicom, which would decode the source's text and encode it anew. All that we say
     ourselves is ASCII, which every character set holds.

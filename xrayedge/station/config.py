@@ -52,7 +52,7 @@ class ListenConfig:
     max_associations
         Connections at once; one more is refused.
     max_bytes
-        Largest data set of one image.
+        Largest dataset of one image.
     """
 
     host: str = "127.0.0.1"

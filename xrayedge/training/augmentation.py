@@ -1,4 +1,4 @@
-"""Random variation of a training picture, before preprocessing: geometry, exposure, sharpness."""
+"""Random variation of a training image, before preprocessing: geometry, exposure, sharpness."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DEEPEST_INSET = 0.18  # of a side: the lungs begin further in
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training picture may vary. Each number is the largest change either way.
+    """How far a training image may vary. Each number is the largest change either way.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Augmentation:
     contrast, brightness
         Fractions of the grey range.
     blur
-        Probability of losing resolution to that of a small or over-compressed picture.
+        Probability of losing resolution to that of a small or over-compressed image.
     erase
         Probability of blanking a rectangle, where burnt-in text or a device might be.
     text
@@ -44,16 +44,16 @@ class Augmentation:
     collimate
         Probability of blanking bars along the sides, as a collimator or a film's edge does.
     style
-        Probability of moving the grey values towards another picture's histogram, so that a
+        Probability of moving the grey values towards another image's histogram, so that a
         source's exposure and film do not give its class away.
     border
-        Probability of surrounding the middle of the picture with another picture's outside, so
+        Probability of surrounding the middle of the image with another image's outside, so
         that labels, shields and collimation do not give the class away.
     texture
         Natural logarithm of the gain on each octave of detail: detectors and their software
         sharpen and smooth differently.
     detail
-        Probability of taking the finest detail from another picture: what a detector, its
+        Probability of taking the finest detail from another image: what a detector, its
         software and a journal's compression leave there then says nothing of the class.
     noise
         Largest standard deviation of added noise, as a fraction of the grey range.
@@ -86,7 +86,7 @@ class Augmentation:
     ) -> NDArray[np.uint8]:
         """Vary ``uint8 [H, W]``; the result has the same shape.
 
-        ``other``, a picture of any class and size, lends its style and its surroundings.
+        ``other``, an image of any class and size, lends its style and its surroundings.
         """
         return self.vary(pixels, other, rng)[0]
 
@@ -254,8 +254,8 @@ def _restyle(
 ) -> NDArray[np.uint8]:
     """Match the histogram to ``other``'s, by a random share."""
     own, wanted = (
-        np.cumsum(np.bincount(picture.ravel(), minlength=256)) / picture.size
-        for picture in (pixels, other)
+        np.cumsum(np.bincount(image.ravel(), minlength=256)) / image.size
+        for image in (pixels, other)
     )
     levels = np.arange(256)
     matched = np.interp(own, wanted, levels)

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..data import Dataset, model_inputs
 from ..errors import RunError
-from .batches import source_targets
 from .run import MODEL, RECORD, RunRecord
+from .sampling import source_targets
 from .train import finish, save, versions
 
 

@@ -36,15 +36,15 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
 def fit_threshold(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
     """The threshold that maximises sensitivity + specificity (Youden 1950).
 
-    Where a range of thresholds does, its middle: as far from the pictures on either side as can
+    Where a range of thresholds does, its middle: as far from the images on either side as can
     be.
 
     Parameters
     ----------
     scores
-        ``float [N]``; a picture passes from the threshold on.
+        ``float [N]``; an image passes from the threshold on.
     positive
-        ``bool [N]``, which pictures ought to pass.
+        ``bool [N]``, which images ought to pass.
     """
     edges = np.concatenate([[0.0], np.unique(scores), [1.0]])
     middles = (edges[:-1] + edges[1:]) / 2.0

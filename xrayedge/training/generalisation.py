@@ -19,7 +19,7 @@ from .train import Progress, train
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A source, and how a model that never saw it judges its pictures."""
+    """A source, and how a model that never saw it judges its images."""
 
     source: str
     evaluation: Evaluation
@@ -35,10 +35,10 @@ def leave_one_source_out(
     start: Path | None = None,
     progress: Callable[[str], Progress] | None = None,
 ) -> Iterator[LeftOut]:
-    """For each source: train without its pictures, then score them.
+    """For each source: train without its images, then score them.
 
-    A source without which a class would have no picture left is passed over. The `test` split is
-    never touched, so what is chosen by these figures can still be tested.
+    A source without which a class would have no image left is passed over. The `test` split is
+    never touched, so what is chosen by these metrics can still be tested.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def leave_one_source_out(
         if _classes(learnt, "train", without=source) == set(dataset.classes)
     ]
     if not sources:
-        raise DatasetError("no source can be left out: a class would have no pictures")
+        raise DatasetError("no source can be left out: a class would have no images")
     for source in sources:
         rest = tuple(sample for sample in learnt if sample.source != source)
         held_out = [sample for sample in learnt if sample.source == source]

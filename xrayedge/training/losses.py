@@ -30,7 +30,7 @@ def targets(labels: NDArray[np.bool_], rivals: NDArray[np.bool_]) -> NDArray[np.
 
 @keras.saving.register_keras_serializable("xrayedge")
 class SourceAwareCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
-    """Cross-entropy, by a share among those classes alone that the picture's source holds.
+    """Cross-entropy, by a share among those classes alone that the image's source holds.
 
     Where a hospital has only ill patients, its style predicts illness, and plain cross-entropy
     rewards a network that reads the style. Among the classes of the same source the style is
@@ -207,7 +207,7 @@ class Distillation(keras.losses.Loss):  # type: ignore[misc]  # keras ships no t
     classes
         How many of the map's channels are classes: all of them, or all but ``opacity``.
     variance
-        Of the teacher's maps, over all pictures.
+        Of the teacher's maps, over all images.
     """
 
     def __init__(self, classes: int, variance: float = 1.0, **settings: Any) -> None:

@@ -26,7 +26,7 @@ MAP_LAYER = "activation_map"
 
 _RARE = -2.0  # logit
 
-_PLACES = 60  # of each picture, for `patches`
+_PLACES = 60  # of each image, for `patches`
 _BATCH = 8
 
 
@@ -151,7 +151,7 @@ def activation_map_model(model: keras.Model) -> keras.Model:
 
 
 def patches(model: keras.Model, name: str, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What a convolution reads at some places of each picture: ``float32 [N, reach² C]``.
+    """What a convolution reads at some places of each image: ``float32 [N, reach² C]``.
 
     The same places for every network, so that rows can be compared.
     """
@@ -171,11 +171,11 @@ def sample_patches(batches: Iterable[NDArray[np.float32]], reach: int) -> NDArra
     rows = []
     for maps in batches:
         padded = np.pad(maps, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-        for picture in padded:
+        for image in padded:
             tops = rng.integers(0, maps.shape[1], _PLACES)
             lefts = rng.integers(0, maps.shape[2], _PLACES)
             rows += [
-                picture[top : top + reach, left : left + reach].ravel()
+                image[top : top + reach, left : left + reach].ravel()
                 for top, left in zip(tops, lefts, strict=True)
             ]
     return np.stack(rows)

@@ -4,7 +4,7 @@ The result is a plain chain of 3x3 convolutions like the network it was made of,
 every engine runs it at full speed. Channels are judged by how much of the next layer's input they
 carry (as in ThiNet, Luo et al. 2017), what is left of each layer is fitted by least squares to what
 the whole one gave (He et al. 2017), and the network then learns from the whole one's activation
-maps on pictures that vary as in training (Hinton et al. 2015, Zagoruyko & Komodakis 2017).
+maps on images that vary as in training (Hinton et al. 2015, Zagoruyko & Komodakis 2017).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ..data import Dataset, model_inputs
 from ..errors import RunError
 from ..files import write_atomically
 from ..preprocessing import Preprocessing
-from .batches import TrainingBatches, source_targets
 from .losses import Distillation, LabelledAccuracy
 from .network import ARCHITECTURES, MAP_LAYER, activation_map_model, patches
 from .recipe import ROBUST, Phase, Recipe
 from .run import MODEL, RECORD, RunRecord, own_run
+from .sampling import TrainingBatches, source_targets
 from .train import Progress, Recorder, build_network, finish, resume, schedule, versions
 
 Widths = tuple[tuple[int, ...], ...]
@@ -36,9 +36,9 @@ Widths = tuple[tuple[int, ...], ...]
 #: Channels go in groups: engines compute int8 convolutions in blocks of so many.
 GROUP = 8
 _NARROWEST = 16
-_PICTURES = 96  # to judge and fit by
+_IMAGES = 96  # to judge and fit by
 _RIDGE = 1e-3
-VIEWS = 10  # of each training picture, drawn and shown to the teacher once
+VIEWS = 10  # of each training image, drawn and shown to the teacher once
 
 RECOVERY = Phase(epochs=1, learning_rate=2e-4, first_block=1)
 FINAL = Phase(epochs=8, learning_rate=3e-4, first_block=1)
@@ -80,17 +80,17 @@ def prune(
     steps
         In how many steps, with a short recovery between them.
     views
-        Folder for the varied pictures and the teacher's maps of them; several prunings may share
+        Folder for the varied images and the teacher's maps of them; several prunings may share
         it. Without one they are kept in ``out`` and removed at the end.
     view_count
-        Views of each training picture.
+        Views of each training image.
     changes
         To the recipe: ``phases``, one, of the last recovery, ``seed``, ``precision``. Networks
         of over `FULL_RATE_WIDTH` channels learn at a lower rate than the phase's.
     progress
         Called after each epoch, as in `train.train`.
     on_view
-        Called after the teacher has seen one view of every picture, with how many of how many.
+        Called after the teacher has seen one view of every image, with how many of how many.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def prune(
     if not 0.0 < fraction <= 1.0:
         raise RunError(f"the fraction to keep must be above 0 and at most 1, not {fraction}")
     if not any(sample.label in dataset.classes for sample in dataset.split("val")):
-        raise RunError("the temperature is fitted on the split val, which holds no pictures")
+        raise RunError("the temperature is fitted on the split val, which holds no images")
     settings: dict[str, Any] = {
         "name": "pruned",
         "phases": (FINAL,),
@@ -351,12 +351,12 @@ def at_its_width(recipe: Recipe) -> Phase:
 
 
 class Views:
-    """Varied training pictures and the teacher's activation maps of them, computed once.
+    """Varied training images and the teacher's activation maps of them, computed once.
 
     Parameters
     ----------
     folder
-        Holds them, a file for each view of every picture; what another call has computed is used
+        Holds them, a file for each view of every image; what another call has computed is used
         again.
     teacher
         A finished run.
@@ -364,16 +364,16 @@ class Views:
         Its split ``train`` is varied.
     recipe
         The augmentation, and the preprocessing of the network that learns; the teacher is shown
-        the same varied pictures after its own.
+        the same varied images after its own.
     count
-        Views of each picture.
+        Views of each image.
     on_view
         Called after each view with how many of how many are there.
 
     Raises
     ------
     RunError
-        The folder holds views of other pictures or another teacher's maps.
+        The folder holds views of other images or another teacher's maps.
     """
 
     def __init__(
@@ -401,7 +401,7 @@ class Views:
             write_atomically(self._key, json.dumps(made_of, indent=2).encode())
         elif json.loads(self._key.read_text(encoding="utf-8")) != made_of:
             raise RunError(f"{folder}: holds views for another teacher; give another folder")
-        # As the teacher was trained: how fine the varied pictures are depends on its input.
+        # As the teacher was trained: how fine the varied images are depends on its input.
         varying = replace(recipe, preprocessing=parent.recipe.preprocessing)
         self._teacher = teacher
         inputs, targets = [], []
@@ -414,7 +414,7 @@ class Views:
         self.inputs: NDArray[np.uint8] = np.concatenate(inputs)
         self.targets: NDArray[np.float32] = np.concatenate(targets)
         #: Some of the inputs, to judge channels and fit weights by.
-        self.sample = self.inputs[:: max(1, len(self.inputs) // _PICTURES)][:_PICTURES]
+        self.sample = self.inputs[:: max(1, len(self.inputs) // _IMAGES)][:_IMAGES]
 
     def _inputs(
         self, view: int, batches: TrainingBatches, preprocessing: Preprocessing
@@ -449,12 +449,12 @@ class Views:
 
 
 def _preprocessed(batches: TrainingBatches, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Every varied picture of an epoch, after another preprocessing than the batches' own."""
+    """Every varied image of an epoch, after another preprocessing than the batches' own."""
     return np.stack(
         [
-            preprocessing.apply(picture)
+            preprocessing.apply(image)
             for index in range(len(batches))
-            for picture in batches.pictures(index)
+            for image in batches.images(index)
         ]
     )
 

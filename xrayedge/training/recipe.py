@@ -19,7 +19,7 @@ class Phase:
     Parameters
     ----------
     epochs
-        Passes over as many pictures as the training split holds.
+        Passes over as many images as the training split holds.
     learning_rate
         The highest rate.
     first_block
@@ -50,27 +50,27 @@ class Recipe:
         Of each block's convolutions, where `pruning` has taken channels away; ``None`` for the
         architecture's own.
     preprocessing
-        What turns a picture into the network's input; the model carries it to the device.
+        What turns an image into the network's input; the model carries it to the device.
     augmentation
-        Variation of the training pictures. Without any, ``None``, what the layers that never
-        learn make of each picture is computed once.
+        Variation of the training images. Without any, ``None``, what the layers that never
+        learn make of each image is computed once.
     phases
         Stretches of training, one after another.
     batch_size
-        Pictures per step.
+        Images per step.
     weight_decay
         AdamW's (Loshchilov & Hutter 2019).
     label_smoothing, dropout
         Regularisation of the scores and of the last features.
     source_balance
-        Exponent on the number of pictures when a class's sources are drawn from: 1 draws them as
+        Exponent on the number of images when a class's sources are drawn from: 1 draws them as
         they come, 0 equally often. Classes are always drawn equally often.
     within_source
-        Share of the loss that compares a picture's class with its own source's other classes
+        Share of the loss that compares an image's class with its own source's other classes
         alone; see `losses.SourceAwareCrossentropy`.
     turned_label
-        Set by the frontal check: pictures of this class also appear turned, as a class ``turned``,
-        and inverted, as ``inverted``; drawn pictures join as ``artificial``; every other picture
+        Set by the frontal check: images of this class also appear turned, as a class ``turned``,
+        and inverted, as ``inverted``; drawn images join as ``artificial``; every other image
         is shown any way up.
     keep
         Which epoch's model is the result: the ``best`` on `val`, or the ``last``, for which no
@@ -191,7 +191,7 @@ def _of_the_paper(equalisation: Equalisation) -> Recipe:
     )
 
 
-#: Everything that a hospital leaves in its pictures varies, and not the lungs.
+#: Everything that a hospital leaves in its images varies, and not the lungs.
 ROBUST = Augmentation(
     zoom=0.15,
     gamma=0.5,

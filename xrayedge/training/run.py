@@ -49,8 +49,8 @@ class RunRecord:
     classes
         Class names, in the order of the model's scores.
     data
-        File name of the data set's root or manifest, filter, how splits that it lacks were made,
-        digest, and pictures per split.
+        File name of the dataset's root or manifest, filter, how splits that it lacks were made,
+        digest, and images per split.
     versions
         Of Python, xrayedge, Keras, its backend and NumPy.
     start
@@ -65,7 +65,7 @@ class RunRecord:
     fraction
         Pruned runs: what was to be kept of the operations of ``start``, at their input's size.
     views
-        Pruned runs: how many varied views of each picture were learnt from.
+        Pruned runs: how many varied views of each image were learnt from.
     history
         One entry a finished epoch.
     finished
@@ -73,7 +73,7 @@ class RunRecord:
     temperature
         What divides the logits before the softmax (Guo et al. 2017), fitted on `val`.
     threshold
-        Frontal runs: the score from which a picture passes, chosen on `val`.
+        Frontal runs: the score from which an image passes, chosen on `val`.
     """
 
     recipe: Recipe
@@ -115,7 +115,7 @@ class RunRecord:
             "seed": self.recipe.seed,
             "with_val": True,
             "digest": dataset.digest(),
-            "pictures": dataset.summary(),
+            "images": dataset.summary(),
         }
 
     def load_data(self, data: Path | Sequence[Path]) -> Dataset:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from ..data import HEALTHY, Dataset, model_inputs
 from ..errors import RunError
 from ..scores import softmax
-from .batches import TrainingBatches, label_targets, opacity_targets, source_targets
 from .calibration import fit_temperature, fit_threshold
 from .losses import LabelledAccuracy, MapLoss, SourceAwareCrossentropy, accuracy
 from .network import ARCHITECTURES, activation_map_model, adopt, build, load_imagenet, split
 from .recipe import Phase, Recipe
 from .run import CHECKPOINT, MODEL, RECORD, Epoch, RunRecord, own_run
+from .sampling import TrainingBatches, label_targets, opacity_targets, source_targets
 
 _WARMUP_FRACTION = 0.05
 _HEAD = 6  # the block that stands for the head in `network.split`
@@ -48,19 +48,19 @@ def train(
     Parameters
     ----------
     dataset
-        Pictures with the splits ``train`` and ``val``; `val` chooses the epoch that is kept and
+        Images with the splits ``train`` and ``val``; `val` chooses the epoch that is kept and
         the temperature. A recipe that keeps its last epoch does without.
     recipe
         What to do.
     out
         The run folder. If it holds an unfinished run of the same recipe and data, that goes on.
     data_name
-        How the data set was named, for the record.
+        How the dataset was named, for the record.
     weights
         Local ImageNet weights (see `network.load_imagenet`).
     start
         A finished run of the same architecture and classes to begin with, instead of ImageNet's
-        weights: to go on with another recipe, or with one's own hospital's pictures.
+        weights: to go on with another recipe, or with one's own hospital's images.
     progress
         Called after each epoch with its number from 1, the number of epochs, and the epoch.
 
@@ -146,7 +146,7 @@ def _start_or_resume(
         "seed": recipe.seed,
         "with_val": recipe.keep == "best",
         "digest": dataset.digest(),
-        "pictures": dataset.summary(),
+        "images": dataset.summary(),
     }
     before = None
     if start is not None:
@@ -200,10 +200,10 @@ def versions() -> dict[str, str]:
 def _validation(dataset: Dataset, recipe: Recipe) -> _Validation | None:
     samples = [sample for sample in dataset.split("val") if sample.label in dataset.classes]
     if not dataset.split("train"):
-        raise RunError("training needs pictures in the split train")
+        raise RunError("training needs images in the split train")
     if not samples:
         if recipe.keep == "best":
-            raise RunError("the best epoch is chosen on the split val, which holds no pictures")
+            raise RunError("the best epoch is chosen on the split val, which holds no images")
         return None
     return model_inputs(samples, recipe.preprocessing), source_targets(samples, dataset.classes)
 
@@ -313,13 +313,13 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships n
         self._started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        figures = logs or {}
+        metrics = logs or {}
         entry = Epoch(
             phase=self._phase,
-            loss=float(figures["loss"]),
-            accuracy=float(figures["accuracy"]),
-            val_loss=figures.get("val_loss"),
-            val_accuracy=figures.get("val_accuracy"),
+            loss=float(metrics["loss"]),
+            accuracy=float(metrics["accuracy"]),
+            val_loss=metrics.get("val_loss"),
+            val_accuracy=metrics.get("val_accuracy"),
             seconds=round(time.monotonic() - self._started, 1),
         )
         record = replace(self.record, history=(*self.record.history, entry))

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import PictureError, StationError
+from ...errors import ImageError, StationError
 from ...imaging import read
 from ..config import FolderConfig
 from ..state import StateFolder, random_name
@@ -162,7 +162,7 @@ def _is_same(before: _Seen, now: _Seen) -> bool:
 def _can_be_read(path: Path) -> bool:
     try:
         read(path)
-    except PictureError as error:
+    except ImageError as error:
         # Other reasons, such as too-large, will not go away.
         return error.reason != "unreadable"
     return True

@@ -1,4 +1,4 @@
-"""Batches of preprocessed pictures: random and balanced to train, in order to evaluate."""
+"""Batches of preprocessed images: random and balanced to train, in order to evaluate."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def label_targets(
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
     """Training batches; what is drawn depends on the seed, the epoch and the position alone.
 
-    A resumed run therefore sees what the interrupted one would have seen. Augmented pictures are
+    A resumed run therefore sees what the interrupted one would have seen. Augmented images are
     drawn by `sampling_weights`; without augmentation each is seen once an epoch.
 
     Parameters
@@ -188,12 +188,12 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         samples = [self._samples[one] for one in drawn]
         return inputs, label_targets(samples, self._targets[drawn], maps, self._recipe)
 
-    def pictures(self, index: int) -> list[NDArray[np.uint8]]:
-        """A batch's varied pictures, before preprocessing."""
+    def images(self, index: int) -> list[NDArray[np.uint8]]:
+        """A batch's varied images, before preprocessing."""
         return [pixels for pixels, _ in self._views(index)]
 
     def _views(self, index: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
-        """A batch's varied pictures, and what moved each."""
+        """A batch's varied images, and what moved each."""
         augmentation = self._recipe.augmentation
         assert augmentation is not None
         rng = self._generator(_AUGMENT, index)
@@ -212,7 +212,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         return np.asarray(self._targets[self._batch(index), 0], np.float32)
 
     def on_epoch_end(self) -> None:
-        """Draw the next epoch's pictures."""
+        """Draw the next epoch's images."""
         self._epoch += 1
         self._draw()
 
@@ -234,7 +234,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
     def _varied(
         self, augmentation: Augmentation, index: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        # Drawn as the pictures are: what it lends must not tell one class from another.
+        # Drawn as the images are: what it lends must not tell one class from another.
         other = int(rng.choice(len(self._samples), p=self._weights))
         pixels = self._read(index)
         if self._any_way_up[index]:
@@ -243,7 +243,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         return augmentation.vary(pixels, self._read(other), rng, lungs)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        """The picture at twice the input's resolution at most: finer detail would be lost."""
+        """The image at twice the input's resolution at most: finer detail would be lost."""
         if index not in self._pixels:
             pixels = read_sample(self._samples[index])
             scale = 2 * self._recipe.preprocessing.size / min(pixels.shape)
