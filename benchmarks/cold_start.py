@@ -2,10 +2,10 @@
 
     python benchmarks/cold_start.py --model vgg16-edge --rounds 9
 
-Screens pydicom-data's chest in a new process each time: xrayedge with each engine that is
-installed, and, where TensorFlow is, the same file in TensorFlow's own interpreter, in turn. Prints
-medians, and ratios to TensorFlow's, as one JSON object; exit status 1 if labels differ. Also how
-long `import xrayedge` takes where NumPy and OpenCV are loaded, and how long it is from there to the
+Screens pydicom-data's chest in a new process each time: xrayedge with each installed engine and, if
+TensorFlow is installed, the same file in TensorFlow's own interpreter, alternately. Prints medians,
+and ratios to TensorFlow's, as one JSON object; exit status 1 if labels differ. Also how long
+`import xrayedge` takes where NumPy and OpenCV are loaded, and how long it is from there to the
 first result. Linux only.
 """
 
@@ -59,7 +59,7 @@ _IMAGE = "from pydicom.data import get_testdata_file as f; print(f('RG1_UNCR.dcm
 
 
 def contenders() -> dict[str, str]:
-    """Programs by what they use, where that is installed."""
+    """Programs by the engine that they use, if it is installed."""
     found = {}
     if find_spec("ai_edge_litert") or find_spec("tflite_runtime"):
         found["litert"] = _XRAYEDGE.replace("ENGINE", "'litert'")

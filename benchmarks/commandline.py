@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines and documents have in common."""
+"""Command-line options and document parts that the benchmarks share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def this_command() -> str:
-    """The command that runs; paths without their folders, which mean nothing elsewhere."""
+    """The command being run, with paths reduced to names: folders mean nothing elsewhere."""
     script, *words = sys.argv
     plain = [word if "=" in word else Path(word).name for word in words]
     return shlex.join(["python", f"benchmarks/{Path(script).name}", *plain])

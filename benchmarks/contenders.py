@@ -1,4 +1,4 @@
-"""One engine that somebody might use instead, called by hand, in a process of its own.
+"""One engine called directly, without xrayedge, in its own process.
 
 `peers.py` starts it with a job on stdin; the answer is one line of JSON.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xrayedge import ModelBundle
 from xrayedge.classifier import Classifier
 
-#: A measurement goes on until it has this many runs and has lasted this long.
+#: A measurement lasts until it has this many runs and has taken this long.
 MIN_RUNS = 12
 MIN_SECONDS = 0.5
 WARMUP = 3
@@ -106,7 +106,7 @@ def measure_engine(engine: str, file: str, inputs: str, threads: int) -> dict[st
 def measure_classify(
     folder: str, precision: Any, engine: Any, inputs: str, threads: int
 ) -> dict[str, Any]:
-    """The same of `Classifier.classify`, mean, temperature and softmax included."""
+    """The same for `Classifier.classify`, including mean, temperature and softmax."""
     classifier = _open(folder, precision, engine, threads)
     images = np.load(inputs)
     classes = classifier.network.classes
@@ -122,7 +122,7 @@ def measure_classify(
 def measure_overhead(
     folder: str, precision: Any, engine: Any, by_hand: str, file: str, inputs: str, threads: int
 ) -> dict[str, Any]:
-    """`Classifier.classify` and the engine called by hand, run by run in turn in one process."""
+    """`Classifier.classify` and the engine called directly, alternately in one process."""
     classifier = _open(folder, precision, engine, threads)
     run = OPENERS[by_hand](file, threads)
     images = np.load(inputs)

@@ -5,7 +5,7 @@
 RUN is a small, distilled network (`xrayedge prune --half-side`), on which an experiment takes
 minutes on two cores. Each variant goes on with it by another recipe and is judged on
 `extended/val` and on frontal radiographs of a site that no split holds. The `test` splits are not
-touched. Finished runs are used again.
+touched. Finished runs are reused.
 """
 
 from __future__ import annotations

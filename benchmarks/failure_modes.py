@@ -1,8 +1,8 @@
-"""What moves a model's label though the lungs stay the same.
+"""What changes a model's label although the lungs stay the same.
 
     python benchmarks/failure_modes.py --model vgg16 --out failure-modes.png
 
-One genuine radiograph of the package `pydicom-data`, as it is and changed as detectors, their
+One real radiograph of the package `pydicom-data`, unchanged and changed the way detectors, their
 software, exports and technicians change images. Prints the probabilities of each and draws the
 heatmaps.
 """

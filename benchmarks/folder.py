@@ -1,10 +1,10 @@
-"""What reading one image while another is classified gains, as `xrayedge screen FOLDER` does it.
+"""The gain of reading one image while another is classified, as `xrayedge screen FOLDER` does.
 
     python benchmarks/folder.py --rounds 7
 
-Screens pydicom-data's chest, as DICOM with JPEG 2000 and as JPEG, many times over with two threads:
-one image after another, and with two in work, in turn. Prints how many times faster the second is
-as one JSON object: medians over the rounds with their 95 % intervals.
+Screens pydicom-data's chest, as DICOM with JPEG 2000 and as JPEG, many times with two threads: one
+image after another, and two at a time, alternately. Prints how many times faster the second is as
+one JSON object: medians over the rounds with their 95 % intervals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THREADS = 2
 
 
 def seconds(screener: Screener, images: Sequence[Path], *, parallel: bool) -> float:
-    """What screening all of them takes."""
+    """How long it takes to screen all of them."""
     started = time.perf_counter()
     for screening in screen_in_order(screener.screen, images, parallel=parallel):
         assert screening.status == "screened"

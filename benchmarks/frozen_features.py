@@ -2,7 +2,7 @@
 
 The paper puts dense layers on a flattened map, which know where in the image something is.
 Here a logistic regression reads means over the whole map or over its four quarters, of the last
-block or of the last two. Which of them is best is asked of the training images alone.
+block or of the last two. The best is chosen on the training images alone.
 """
 
 from __future__ import annotations

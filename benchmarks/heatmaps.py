@@ -1,4 +1,4 @@
-"""Whether two models see the same reasons, and whether they look into the lungs.
+"""Whether two models' heatmaps agree, and whether they point to the lungs.
 
     python benchmarks/heatmaps.py vgg16-edge vgg16 --data MANIFEST.csv --where set=extended \
         --where split=test

@@ -2,9 +2,9 @@
 
     python benchmarks/one_screening.py --docs docs --data MANIFEST.csv --where split=test
 
-A genuine radiograph of the package `pydicom-data`, enlarged to 2000 x 2000 pixels, decoded. Steps
-take turns, one thread. With --data, its images are also enlarged, stored as JPEG and decoded at
-half their scale, to say what that saves and what it does to the scores.
+A real radiograph of the package `pydicom-data`, enlarged to 2000 x 2000 pixels and decoded. The
+steps alternate, with one thread. With --data, its images are also enlarged, stored as JPEG and
+decoded at half their scale, to measure what that saves and how it changes the scores.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIDE = 2000
 ROUNDS, RUNS = 9, 12
 #: JPEG files of the second part: shorter side in pixels, a storage-phosphor plate's, and quality.
 LARGE, QUALITY = 2048, 95
-#: What decoding at another scale may change a probability by.
+#: Largest change of a probability tolerated when decoding at another scale.
 TOLERANCE = 0.01
 
 _FRONTAL_NETWORK = "frontal check: network"
@@ -69,7 +69,7 @@ tolerance is {tolerance}: {verdict}.
 
 
 def steps(pixels: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
-    """Every step of a screening after decoding, ready to be run again and again."""
+    """Every step of a screening after decoding, as a function to time."""
     bundles = [ModelBundle.load(name) for name in shipped_bundles()]
     engine = preferred_engine()
     frontal = FrontalCheck.open(bundles[0], engine, 1)
@@ -109,7 +109,7 @@ def _screen(screener: Screener, pixels: NDArray[np.uint8]) -> Callable[[], objec
 
 
 def measure(found: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Milliseconds of each step; all take turns."""
+    """Milliseconds of each step; the steps alternate."""
     rounds: dict[str, list[float]] = {name: [] for name in found}
     for number in range(-1, ROUNDS):  # the first round warms up
         for name, step in found.items():
@@ -124,7 +124,7 @@ def measure(found: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def reduced_decoding(data: Path, where: list[tuple[str, str]], model: str) -> str:
-    """What JPEG decoding at half scale saves, and what it does to the scores."""
+    """What decoding JPEG at half scale saves, and how it changes the scores."""
     screener = Screener(model)
     times: dict[int, list[float]] = {cv2.IMREAD_GRAYSCALE: [], cv2.IMREAD_REDUCED_GRAYSCALE_2: []}
     differences, labels = [], 0

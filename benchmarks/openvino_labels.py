@@ -37,7 +37,7 @@ def main() -> None:
             continue
         content = bundle.read(variant)
         core = openvino.Core()
-        # Left alone, OpenVINO computes in bfloat16 where the processor has it.
+        # By default OpenVINO computes in bfloat16 on processors that have it.
         precision = {"INFERENCE_PRECISION_HINT": "f32"}
         compiled = core.compile_model(core.read_model(model=content), "CPU", precision)
         engine = open_engine("onnx", content, threads=2)

@@ -1,12 +1,12 @@
-"""xrayedge beside what one might use instead, in one run; writes docs/benchmarks.md.
+"""xrayedge compared with its alternatives in one run; writes docs/benchmarks.md.
 
     pip install openvino
     python benchmarks/peers.py --work WORK --docs docs --data MANIFEST.csv --where split=test
 
-Every measurement has a process of its own and one thread; all take turns, round by round, on the
-same images. MobileNetV2, DenseNet121 and the float VGG16 are built by Keras with random weights:
-that gives their latency and says nothing of their accuracy. Converted files are kept in WORK and
-used again.
+Every measurement has its own process and one thread; they alternate, round by round, on the same
+images. MobileNetV2, DenseNet121 and the float VGG16 are built by Keras with random weights: that
+gives their latency and says nothing about their accuracy. Converted files are kept in WORK and
+reused.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SIDE = 224
 CLASSES = 3
 THREADS = 1
 LIMIT_SIDES = [512, 1024, 2048]  # of the square matrices whose product is the machine's limit
-CALIBRATION_IMAGES = 16  # enough for ranges of networks whose scores nobody reads
+CALIBRATION_IMAGES = 16  # enough for the ranges of networks whose scores are not used
 #: The engine called by hand beside each of ours.
 BY_HAND = {"litert": "LiteRT", "onnx": "ONNX Runtime"}
 _console = Console(stderr=True)
@@ -105,7 +105,7 @@ class Contender:
     macs
         Multiply-accumulates for one image.
     trained
-        Whether its labels mean anything.
+        Whether its labels are meaningful.
     """
 
     model: str
@@ -240,7 +240,7 @@ def bundle_contenders(bundle: ModelBundle, inputs: Path) -> list[Contender]:
 
 
 def overhead_jobs(bundle: ModelBundle, inputs: Path) -> dict[str, dict[str, Any]]:
-    """Xrayedge against its own engine called by hand, for each file of a bundle."""
+    """Xrayedge against its engine called directly, for each file of a bundle."""
     return {
         f"{bundle.name} {case.precision}, {BY_HAND[case.engine]}": _job(
             "overhead",
@@ -257,7 +257,7 @@ def overhead_jobs(bundle: ModelBundle, inputs: Path) -> dict[str, dict[str, Any]
 
 
 def run_rounds(jobs: Sequence[dict[str, Any]], rounds: int) -> list[list[dict[str, Any]]]:
-    """Each job's answers, one per round; each answer by a new process."""
+    """Each job's answers, one per round, each from a new process."""
     answers: list[list[dict[str, Any]]] = [[] for _ in jobs]
     with Progress(console=_console, transient=True) as bar:
         task = bar.add_task("peers", total=rounds * len(jobs))

@@ -1,10 +1,10 @@
-"""Civit-Masot et al. 2020 again, with controls; writes docs/reproduction.md.
+"""Civit-Masot et al. 2020 reproduced, with controls; writes docs/reproduction.md.
 
     python benchmarks/reproduction.py MANIFEST.csv --weights VGG16.npz --out RUNS --docs docs
 
 Trains the paper's recipe on the set `paper` with original and with equalised images, three seeds
-each, then asks what those metrics are worth: on other hospitals' images, with the lungs blacked
-out, and with one source left out. Finished runs are used again.
+each, then asks what those results are worth: on other hospitals' images, with the lungs blacked
+out, and with one source left out. Finished runs are reused.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Reproduction:
         self._out = out
 
     def data(self, *sets: str) -> Dataset:
-        """Those sets of the manifest; nothing of them becomes `val`."""
+        """Those sets of the manifest; none of it becomes `val`."""
         where = [("set", name) for name in sets]
         return load_dataset(self._manifest, where, with_val=False)
 
@@ -200,7 +200,7 @@ def other_readings(work: Reproduction) -> str:
 
 
 def control(work: Reproduction) -> str:
-    """What the same recipe is worth where the source does not give the class away."""
+    """What the same recipe is worth if the source does not reveal the class."""
     paper = work.data("paper")
     recipe = RECIPES["paper-equalised"]
     run = work.run(paper, recipe, "paper-equalised-0")

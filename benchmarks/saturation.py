@@ -1,4 +1,4 @@
-"""Which int8 ONNX files are safe on x86 without VNNI: see docs/quantisation.md.
+"""Which int8 ONNX files saturate on x86 without VNNI; see docs/quantisation.md.
 
     python benchmarks/saturation.py RUN --data MANIFEST.csv [--where set=extended ...]
 

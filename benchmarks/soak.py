@@ -1,11 +1,11 @@
-"""Does a screener that runs for days keep its memory and its results? Exit status 1 if not.
+"""Checks that a screener that runs for days keeps its memory and results; exit status 1 if not.
 
     python benchmarks/soak.py --model vgg16-edge --screenings 10000 --threads 4
 
 Screens pydicom-data's images (a chest, a leg, a shoulder MR) and a file that is no image, in
 turn, first in one thread and then in several that share the screener. Every result must be the one
 that the same source gave at the very beginning, and memory must not grow. Then the same threads
-with a screener each, to say what sharing costs or saves. Prints one JSON object.
+with a screener each, to measure what sharing costs or saves. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Screen = Callable[[Path], Screening]
 
 @dataclass(frozen=True)
 class Soak:
-    """What one phase showed.
+    """The results of one phase.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _result(screening: Screening) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Soak as the command line asks; 1 if memory grew or a result changed."""
+    """Run the soak test; 1 if memory grew or a result changed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--precision", choices=get_args(Precision), default="int8")

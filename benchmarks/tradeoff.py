@@ -1,15 +1,15 @@
-"""What fewer operations cost: narrower VGG16s beside MobileNetV2 and DenseNet121.
+"""What fewer operations cost: narrower VGG16s compared with MobileNetV2 and DenseNet121.
 
     python benchmarks/tradeoff.py RUN --data MANIFEST.csv --where split=test --by set \
         --work WORK --docs docs
 
 Writes docs/tradeoff.md and docs/tradeoff.png. RUN is the teacher's. Each student learns from its
 activation maps of the same varied training images, is converted to int8, judged on the images
-that --where chooses, and timed beside all others, in turn, in one process with one thread. With
---by, images of each value of a column are judged apart. All that is made is kept in WORK: an
-interrupted call goes on where it stopped. --time-only trains nothing; networks that WORK does not
-hold trained are then timed with random weights. --also adds finished runs of `xrayedge prune`,
-under the names of their folders.
+that --where chooses, and timed together with all others, alternately, in one process with one
+thread. With --by, images of each value of a column are evaluated separately. Everything is kept in
+WORK, so that an interrupted call can be resumed. --time-only trains nothing; networks that WORK
+does not hold trained are then timed with random weights. --also adds finished runs of `xrayedge
+prune`, under the names of their folders.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ from xrayedge.training.train import build_network, schedule
 
 RATIOS = (2, 4, 8, 12, 16, 24, 50)
 HALF_SIDE_FROM = 4  # from here on the input's side is halved, which alone leaves a quarter
-#: How many times fewer multiply-accumulates than the teacher the networks of another kind have.
+#: How many times fewer multiply-accumulates than the teacher the other networks have.
 PEERS = {"MobileNetV2": 50, "DenseNet121": 5}
 PEER_RATE = 1e-3  # they begin with random weights
-#: Keras' 0.999 takes thousands of steps to forget what batch normalisation began with.
+#: Keras' 0.999 takes thousands of steps to forget the initial statistics.
 PEER_MOMENTUM = 0.9
 #: Over the training images, of `vgg16 / 2`. Operations times passes is the same for all.
 PASSES = 1.0
 ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
 ROUNDS, RUNS = 9, 12  # per file and engine: medians of so many runs, in so many rounds
-UNTRAINED_IMAGES = 8  # are enough for the ranges of networks whose scores nobody reads
+UNTRAINED_IMAGES = 8  # enough for the ranges of networks whose scores are not used
 _LABEL: dict[str, Any] = {"fontsize": 8, "xytext": (4, 4), "textcoords": "offset points"}
 _TOP = 1.05  # of the axis of accuracy: room for names
 _UPRIGHT = {**_LABEL, "xytext": (0, 4), "rotation": 90, "ha": "center", "va": "bottom"}
@@ -153,7 +153,7 @@ class Student:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Metrics of a trained student on some images, and what the teacher is ahead of it."""
+    """Metrics of a trained student on some images, and the teacher's lead."""
 
     evaluation: Evaluation
     lost: dict[str, Metric]
@@ -161,7 +161,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Line:
-    """What was measured of a student; ``parts`` is empty where it was not trained."""
+    """The measurements of a student; ``parts`` is empty if it was not trained."""
 
     student: Student
     operations: int
@@ -234,7 +234,7 @@ def finished(name: str, folder: Path) -> Student:
 
 
 def peer(name: str, teacher: Path, dataset: Dataset, arguments: argparse.Namespace) -> Student:
-    """A network of another kind, taught as the pruned ones are."""
+    """A network of another kind, trained like the pruned ones."""
     folder = arguments.work / name.lower()
     if name in arguments.peer_weights:
         folder = folder.with_name(f"{folder.name}-from-{Path(arguments.peer_weights[name]).name}")
@@ -362,7 +362,7 @@ def measure(
     parts: dict[str, list[int]],
     out: Path,
 ) -> list[Line]:
-    """Judge on each part and time the students; the first is what the others are compared with."""
+    """Evaluate on each part and time the students; the others are compared with the first."""
     inputs = {
         preprocessing: model_inputs(samples, preprocessing)
         for preprocessing in {student.preprocessing for student in students}
@@ -464,7 +464,7 @@ def costs_table(lines: Sequence[Line]) -> str:
 
 
 def accuracy_table(lines: Sequence[Line], part: str) -> str:
-    """What each trained network reaches on a part of the images, in Markdown."""
+    """The metrics of each trained network on a part of the images, in Markdown."""
     headings = [
         "network",
         "balanced accuracy",
@@ -545,7 +545,7 @@ def main() -> None:
     parser.add_argument("teacher", type=Path, metavar="RUN")
     parser.add_argument("--data", type=Path, required=True, help="what trained RUN")
     add_where(parser)
-    parser.add_argument("--by", metavar="COLUMN", help="judge each value of a column apart")
+    parser.add_argument("--by", metavar="COLUMN", help="evaluate each value of a column separately")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True)
     parser.add_argument("--ratios", type=int, nargs="*", default=list(RATIOS))

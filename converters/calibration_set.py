@@ -1,4 +1,4 @@
-"""The calibration set: training images, preprocessed as on the device, that fix int8 ranges."""
+"""The calibration set: training images, preprocessed as on the device, that set int8 ranges."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ def convert(
 ) -> ModelBundle:
     """Convert, compare each file with the float model, and write the bundle.
 
-    The bundle appears complete or not at all. A file under its floor (`parity.FLOORS`) is left
-    out and named; without any file for one of the two networks there is no bundle.
+    The bundle appears complete or not at all. A file that misses its minimum (`parity.FLOORS`) is
+    left out and named; if a network has no file left, there is no bundle.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def convert(
     force
         Replace the bundle at ``out``, and write files under the floor, marked so.
     debug_layers
-        Also name the layers that int8 serves worst.
+        Also name the layers that int8 damages most.
     progress
-        Called with lines for a person: each step before it begins, and what it found.
+        Called with lines for people: each step before it begins, and what it found.
 
     Raises
     ------
@@ -272,7 +272,7 @@ class _Job:
         network: Network,
         images: ParitySet,
     ) -> tuple[Variant | None, Outputs]:
-        """Make a file and compare it; it, unless it is left out, and its scores."""
+        """Make and compare a file; returns the file unless it is left out, and its scores."""
         model_format, precision = name
         label = f"{part} {model_format} {precision}"
         self.steps.begin(f"{label}: write it and compare it on {len(images.inputs)} images")
@@ -314,7 +314,7 @@ class _Job:
 
 
 def _replace(out: Path, new: Path, aside: Path) -> None:
-    """Put ``new`` at ``out``; what was there comes back if that fails."""
+    """Move ``new`` to ``out``; if that fails, restore what was there."""
     if out.exists():
         out.rename(aside)
     try:

@@ -1,9 +1,9 @@
-"""Cross-layer equalisation: channels of like range, so that one scale for all of them fits each.
+"""Cross-layer equalisation: channels of similar range, so that one scale fits them all.
 
-A rectified channel may be divided by a factor that the next layer's weights are multiplied with:
-the network computes the same, and int8 serves it better (Nagel et al. 2019, "Data-free
-quantization through weight equalization and bias correction"). How the factor shares the burden
-between activations and weights follows Xiao et al. 2023, "SmoothQuant".
+A rectified channel may be divided by a factor by which the next layer's weights are multiplied: the
+network computes the same, and int8 represents it better (Nagel et al. 2019, "Data-free quantization
+through weight equalization and bias correction"). How the factor balances activations and weights
+follows Xiao et al. 2023, "SmoothQuant".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .calibration_set import CalibrationSet
 #: Share of a channel's range that moves from the activations into the next layer's weights.
 #: Measured on VGG16: 0.5 leaves the activations, 1.0 the weights as the larger source of error.
 MIGRATION = 0.8
-#: A channel that hardly ever fires counts as this share of the layer's largest, at least.
+#: A channel that is hardly ever active counts as at least this share of the layer's largest.
 _QUIETEST = 0.01
 _BATCH = 4
 INT8_MAX = 127
@@ -36,7 +36,7 @@ def equalise(model: keras.Model, calibration: CalibrationSet) -> keras.Model:
     Raises
     ------
     ConversionError
-        A layer gives nothing on any calibration image, or no numbers: the network is dead.
+        A layer's output is zero or NaN on every calibration image: the network is dead.
     """
     equalised = keras.models.clone_model(model)
     equalised.set_weights(model.get_weights())

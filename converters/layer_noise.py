@@ -1,4 +1,4 @@
-"""Which layers int8 serves worst: signal-to-quantisation-noise ratio, layer by layer."""
+"""Which layers int8 damages most: signal-to-quantisation-noise ratio of each layer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def signal_to_noise(
 ) -> dict[str, float]:
     """Decibels of each convolution's output in the int8 file, over the float model's.
 
-    The error is all that has gathered up to that layer: 20 dB is one part in ten.
+    The error accumulates up to that layer: 20 dB is one part in ten.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a network makes of images, whether Keras runs it or a device's engine."""
+"""A network's outputs, whether Keras runs it or a device's engine."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Floor:
     loss: float
 
     def misses(self, parity: Parity) -> list[str]:
-        """What of a comparison is not good enough, for a person; empty where all is."""
+        """What is not good enough, as text for people; empty if everything is."""
         found = []
         if parity.agreement < self.agreement:
             found.append(f"agreement {parity.agreement:.2%} is under {self.agreement:.1%}")

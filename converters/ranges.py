@@ -1,4 +1,4 @@
-"""Activation ranges: up to which value each layer's int8 counts, by three methods to choose from.
+"""Activation ranges: the largest value that each layer's int8 represents, by three methods.
 
 Both formats quantise with the same ranges, so their int8 files are one model. Int8 is symmetric
 about zero (TensorRT takes no other), so a range is one number.

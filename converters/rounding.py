@@ -1,10 +1,10 @@
-"""Rounding kernels to int8 so that what one weight loses the others make up for.
+"""Rounding kernels to int8 so that the errors of weights compensate for each other.
 
-Weight after weight is rounded, and the ones not yet rounded take over its error as far as the
-layer's inputs let them: optimal brain quantisation in the fixed order of GPTQ (Frantar et al. 2023,
-"GPTQ: accurate post-training quantization"). Each layer reads what the rounded layers below it
-give, is first fitted to what the float layer gave, and its bias takes up what is left of the mean
-(Nagel et al. 2019). Narrow networks, where each weight counts, gain most.
+Weights are rounded one after another, and those not yet rounded compensate for the error as far as
+the layer's inputs allow: optimal brain quantisation in the fixed order of GPTQ (Frantar et al.
+2023, "GPTQ: accurate post-training quantization"). Each layer reads the output of the rounded
+layers below it and is first fitted to the float layer's output; its bias corrects the remaining
+mean error (Nagel et al. 2019). Narrow networks, where each weight counts, gain most.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xrayedge.training.network import sample_patches
 from .calibration_set import CalibrationSet
 from .equalisation import INT8_MAX, convolutions
 
-_RIDGE = 1e-2  # of the mean square of the inputs: how dear it is to leave the float weights
+_RIDGE = 1e-2  # of the mean square of the inputs: the penalty on leaving the float weights
 _BLOCK = 128  # rows of a kernel whose errors are passed on together
 _BATCH = 8
 _FLOAT_BYTES = 4
@@ -33,8 +33,8 @@ Matrix = NDArray[np.float64]
 def round_kernels(model: keras.Model, calibration: CalibrationSet) -> keras.Model:
     """A copy of ``model`` whose kernels but the last lie on int8's steps, one an output channel.
 
-    A converter would round as well, but two converters round one weight in a hundred thousand
-    differently, and the layers that follow make a difference in the scores out of it.
+    A converter would round too, but two converters round one weight in a hundred thousand
+    differently, and the following layers turn that into different scores.
     """
     rounded = keras.models.clone_model(model)
     rounded.set_weights(model.get_weights())
@@ -105,7 +105,7 @@ def _round(weights: Matrix, moments: Matrix) -> Matrix:
     weights = weights.copy()
     largest = np.abs(weights).max(axis=0)
     step = np.maximum(largest, np.finfo(np.float32).tiny) / INT8_MAX
-    # The largest stays where it is, or a converter would find another step.
+    # The largest stays as it is, because a converter derives the step from it.
     top = np.where(np.abs(weights) == largest, np.sign(weights) * INT8_MAX, 0.0)
     passed_on = np.linalg.cholesky(np.linalg.inv(moments)).T
     for start in range(0, len(weights), _BLOCK):

@@ -1,4 +1,4 @@
-"""A finished run with the data that it was trained on: what a conversion begins with."""
+"""A finished run with its training data: the start of a conversion."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The console of a portable unit: screens each image as it is taken and shows one line for it.
+"""The console of a portable unit: screens each image as it is taken and prints one line for it.
 
     python examples/console.py camera-frames/          # what is in a folder
     find . -name '*.dcm' | python examples/console.py  # or one path a line on stdin
 
-Replace `images` by what your unit hands over: paths, files' bytes, or `uint8 [H, W]` frames,
+Replace `images` with what your unit provides: paths, the bytes of files, or `uint8 [H, W]` frames,
 which are not copied. It may block until the next one is taken.
 """
 
@@ -30,7 +30,7 @@ def images() -> Iterator[str]:
 
 
 def show() -> None:
-    """A line for each image, as soon as its result is there."""
+    """A line for each image, as soon as its result is ready."""
     with Screener(timeout=10.0) as screener:
         screener.warm_up()
         for number, result in enumerate(screener.screen_stream(images()), start=1):

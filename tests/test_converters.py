@@ -1,4 +1,7 @@
-"""From two small training runs to a bundle that screens."""
+"""From two small training runs to a bundle that screens.
+
+A long file, because its tests share the slow fixtures: two trained runs and a bundle.
+"""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Do two machines give one result? Exit status 1 if not.
+"""Compare the results of two machines; exit status 1 if they differ.
 
     python tools/same_scores.py HERE.jsonl THERE.jsonl
 

@@ -26,8 +26,8 @@ _Result = TypeVar("_Result")
 
 _AHEAD = 2  # images in work at once: one is decoded while another is classified
 
-#: Reasons that lie with the installation, the machine or the options, not with the image: it is
-#: screened again when the batch is resumed.
+#: Reasons that are due to the installation, the machine or the options, not to the image: such an
+#: image is screened again when the batch is resumed.
 RETRIED = frozenset({"dicom-not-installed", "timeout", "too-large"})
 
 #: Bytes of a file's name that are kept in the names of what is made of it. File systems take 255;
@@ -39,14 +39,14 @@ _DICOM_SUFFIXES = frozenset({"", ".dcm", ".dicom", ".ima"})
 
 @dataclass(frozen=True)
 class Found:
-    """What a set of files and folders holds.
+    """The images in a set of files and folders.
 
     Parameters
     ----------
     images
         Files to screen, each once: those named, and those in folders that look like images by name.
     skipped
-        Number of files in folders passed over for their name.
+        Number of files in folders that were skipped because of their names.
     unreadable
         Folders that could not be listed, each with the reason; what is in them is missing.
     """
@@ -57,10 +57,10 @@ class Found:
 
 
 def find_images(paths: Iterable[Path]) -> Found:
-    """List the images of files and folders, folders in sorted order with all their levels.
+    """List the images among files and in folders, recursively and in sorted order.
 
-    A file that is named is always listed, whatever its name; one in a folder if its ending is an
-    image's or if it has none, as many DICOM files. Hidden files and linked folders are left out.
+    A file given by name is always listed; a file in a folder only if it has an image's extension,
+    or none, like many DICOM files. Hidden files and linked folders are left out.
     """
     images: dict[str, Path] = {}  # by absolute path: a file may be named twice, or in two ways
     skipped = 0
@@ -87,13 +87,13 @@ def find_images(paths: Iterable[Path]) -> Found:
 
 
 class UniqueNames:
-    """Names for what is made of images: the image's own, numbered where two have the same."""
+    """Names for the outputs of images: the image's own, numbered if two have the same."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def name(self, image: Path) -> str:
-        """The next image's name; cut, with a hash of the whole, where it is very long."""
+        """The next image's name; a very long one is cut and gets a hash of the whole."""
         stem = image.name
         encoded = os.fsencode(stem)
         if len(encoded) > _LONGEST_NAME:
@@ -110,7 +110,7 @@ class UniqueNames:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a batch writes, each where a path is given.
+    """What a batch writes; each output whose path is given.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class Outputs:
     captures: Path | None = None
 
     def files(self, name: str, image: Path) -> list[Path]:
-        """What is made of a screened image, apart from its row."""
+        """The outputs of a screened image, apart from its row."""
         found = [] if self.heatmaps is None else [self.heatmaps / f"{name}.png"]
         if image.suffix.lower() in _DICOM_SUFFIXES:
             found += [] if self.reports is None else [self.reports / f"{name}.sr.dcm"]
@@ -149,7 +149,8 @@ class Item:
     screening
         Its result.
     problems
-        What could not be made of it, in sentences: DICOM objects of a file that is no DICOM, ...
+        Outputs that could not be made, in sentences, such as DICOM objects of a file that is not
+        DICOM.
     """
 
     image: Path
@@ -158,7 +159,7 @@ class Item:
 
 
 class Batch:
-    """Screens many images and writes what was asked for; resumed where an earlier one stopped.
+    """Screens many images and writes the requested outputs; resumes where an earlier batch stopped.
 
     ::
 
@@ -176,7 +177,7 @@ class Batch:
     Raises
     ------
     ResultsError
-        An output can't be written, or the results file is another model's.
+        An output can't be written, or the results file belongs to another model.
     """
 
     def __init__(self, screener: Screener, outputs: Outputs | None = None) -> None:
@@ -209,14 +210,14 @@ class Batch:
             self._results.__exit__(kind, error, traceback)
 
     def status(self, image: Path) -> str | None:
-        """The status that the results file holds for an image, if it does."""
+        """The status of an image in the results file, if it is there."""
         return self._results.status(str(image)) if self._results else None
 
     def pending(self, images: Iterable[Path]) -> list[Path]:
         """The images that are still to be screened.
 
-        Those without a row; those whose row says a reason of `RETRIED`, which is then taken out;
-        and those that were screened and whose heatmap or DICOM object is missing.
+        Those without a row; those whose row gives a reason of `RETRIED`, which is then removed; and
+        those that were screened but whose heatmap or DICOM object is missing.
         """
         images = list(images)
         for image in images:
@@ -229,7 +230,7 @@ class Batch:
         return [image for image in images if not self._is_done(image)]
 
     def screen(self, images: Iterable[Path], *, parallel: bool = False) -> Iterator[Item]:
-        """Screen images, in order; each is written before it is given.
+        """Screen images in order; each is written before it is returned.
 
         Parameters
         ----------
@@ -241,8 +242,8 @@ class Batch:
         Raises
         ------
         ResultsError
-            An output can't be written. What is finished is kept, the row of this image too if it
-            was not the row that failed; resuming makes up for the rest.
+            An output can't be written. Finished outputs are kept, including this image's row unless
+            that failed; resuming makes the rest.
         """
         heatmap = self._outputs.heatmaps is not None or self._outputs.captures is not None
         work = partial(self._screen_one, heatmap=heatmap)

@@ -70,7 +70,7 @@ MANIFEST = "manifest.json"
 #: The shipped bundle that is used where none is named.
 DEFAULT_MODEL = "vgg16-edge"
 
-#: A manifest is some kilobytes; more is no manifest.
+#: A manifest has a few kilobytes; anything larger is not a manifest.
 _MAX_MANIFEST_BYTES = 4_000_000
 _RELEASE = re.compile(r"\d+(\.\d+)*")
 _REMEDY = "install or copy the bundle again"
@@ -205,9 +205,9 @@ class ModelBundle:
         write_atomically(self.folder / MANIFEST, (text + "\n").encode())
 
     def _check_files(self) -> None:
-        """Nothing is in the folder that the manifest does not name.
+        """Check that the folder holds nothing that the manifest does not name.
 
-        What is not named is not checked, so it has no business beside files that are.
+        Files that are not named are not checked, so they must not lie beside files that are.
         """
         named = {variant.file for variant in self.variants()}
         for path in sorted(self.folder.iterdir()):
@@ -239,9 +239,9 @@ def _find(model: str | Path) -> Path:
 
 
 def _read_plain(path: Path, largest: int) -> bytes:
-    """The bytes of a plain file of at most ``largest`` bytes; a link is refused, never followed."""
+    """The bytes of a regular file of at most ``largest`` bytes; links are never followed."""
     try:
-        # Not blocking: a named pipe would wait for a writer for ever.
+        # Non-blocking, because a named pipe would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor has no path
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""A network loaded into an engine: images in, probabilities and activation map out."""
+"""A network loaded into an engine: image in, probabilities and activation map out."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Classifier:
         threads: int,
         providers: Sequence[str] = (),
     ) -> Classifier:
-        """Load a network's file of the precision that was asked for; see `engines.open_engine`.
+        """Load a network's file of this precision; see `engines.open_engine`.
 
         Raises
         ------

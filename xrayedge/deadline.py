@@ -1,4 +1,4 @@
-"""The time that one image takes, and the time that it may take."""
+"""How long an image takes, and how long it may take."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES = ("read", "frontal", "preprocess", "classify")
 
 
 class Clock:
-    """Milliseconds of each stage, and of the whole from its making; and the time that is left."""
+    """Milliseconds of each stage and in total since it was created, and the time left."""
 
     def __init__(self, source: str, timeout: float | None) -> None:
         self._source = source
@@ -45,7 +45,7 @@ class Clock:
         self._stopped = True
 
     def left(self) -> float | None:
-        """Seconds until the time is over; None where there is no timeout."""
+        """Seconds until the timeout; ``None`` without one."""
         if self._stopped:
             return 0.0
         if self._timeout is None:
@@ -56,7 +56,7 @@ class Clock:
         return {**self._stages, "total": _milliseconds(self._started)}
 
     def timed_out(self) -> ImageError:
-        """The error that the time is over."""
+        """The timeout error."""
         message = f"{self._source}: not screened within {self._timeout or 0.0:g} seconds"
         return ImageError(message, reason="timeout")
 

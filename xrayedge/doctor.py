@@ -1,4 +1,4 @@
-"""Is this device fit to screen? Engines, processor, and every file against its golden vectors."""
+"""Diagnose a device: engines, processor, and every model file against its golden vectors."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Diagnosis:
     threads
         Processor threads that the checks ran with.
     warnings
-        Sentences for a person: what works otherwise than was asked for.
+        Sentences for people about what works differently from what was requested.
     """
 
     machine: Machine
@@ -93,7 +93,7 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether an engine is there and no file differs or fails."""
+        """Whether there is an engine and no file differs or fails."""
         return bool(available()) and all(
             check.status in ("ok", "not-checked") for check in self.checks
         )

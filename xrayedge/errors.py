@@ -1,20 +1,20 @@
-"""Every error that xrayedge raises on purpose.
+"""All errors that xrayedge raises on purpose.
 
 XrayEdgeError
 ├── ImageError          one image can't be screened; carries a machine-readable ``reason``
 │   ├── UnreadableError   not an image, damaged, or of a kind that is not supported
 │   └── TooLargeError     over the limits on file size or pixel count
 ├── BundleError           a model bundle is missing, altered or of an unknown format
-├── FleetError            a model can't be signed, trusted, installed or gone back to
+├── FleetError            a model can't be signed, trusted, installed or rolled back to
 ├── EngineError           an inference engine is missing or can't run a model file
 ├── SiteError             a site profile can't be made, read or used
 ├── BenchmarkError        something can't be measured, or a saved report can't be read
-├── ResultsError          results can't be written where they were asked for
+├── ResultsError          results can't be written to the requested place
 ├── StationError          a station's configuration or state can't be used
 └── WorkstationError      training, evaluation or conversion
     ├── DatasetError      the labelled images can't be used as they are
     ├── RunError          a training run is missing, unfinished or made by another recipe
-    └── ConversionError   a model can't be turned into the file that was asked for
+    └── ConversionError   a model can't be converted to the requested file
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class ImageError(XrayEdgeError):
     Parameters
     ----------
     message
-        One sentence for a person: what is wrong, with which image, what to do.
+        One sentence for people: what is wrong with which image, and what to do.
     reason
-        The code that appears as ``reason`` in a screening, for a program.
+        The code that appears as ``reason`` in a screening.
     """
 
     default_reason = "unreadable"
@@ -47,7 +47,7 @@ class UnreadableError(ImageError):
 
 
 class TooLargeError(ImageError):
-    """An image over the limits on file size or pixel count."""
+    """An image that exceeds the limits on file size or pixel count."""
 
     default_reason = "too-large"
 
@@ -57,7 +57,7 @@ class BundleError(XrayEdgeError):
 
 
 class FleetError(XrayEdgeError):
-    """A model that can't be signed, trusted, installed or gone back to."""
+    """A model that can't be signed, trusted, installed or rolled back to."""
 
 
 class EngineError(XrayEdgeError):
@@ -73,7 +73,7 @@ class BenchmarkError(XrayEdgeError):
 
 
 class ResultsError(XrayEdgeError):
-    """Results that can't be written where they were asked for."""
+    """Results that can't be written to the requested place."""
 
 
 class StationError(XrayEdgeError):
@@ -93,4 +93,4 @@ class RunError(WorkstationError):
 
 
 class ConversionError(WorkstationError):
-    """A model that can't be turned into the file that was asked for."""
+    """A model that can't be converted to the requested file."""

@@ -1,4 +1,4 @@
-"""Write files so that a reader, or a power cut, never meets half of one."""
+"""Write files atomically, so that neither a reader nor a power cut ever leaves half of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-#: What a file system answers that can't sync a folder.
+#: The errors of a file system that can't sync a folder.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
@@ -19,7 +19,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises
     ------
     OSError
-        The disk is full, the folder is read-only, ...; what was there before is untouched.
+        The disk is full or the folder is read-only; the old file is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not made of the file's name: that may be as long as the file system allows.
@@ -37,7 +37,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk: without it a power cut may undo a rename."""
+    """Sync a folder's entries to the disk; without that a power cut may undo a rename."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:  # may be written to and not listed

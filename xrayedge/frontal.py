@@ -1,4 +1,4 @@
-"""Is this an upright frontal chest radiograph? A small trained network that runs first."""
+"""The frontal check: a small network that runs first and rejects everything but frontal chests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .preprocessing import halved_for
 
 @dataclass(frozen=True)
 class Correction:
-    """What makes an image upright with bones bright.
+    """What makes an image upright with bright bones.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Correction:
         return np.ascontiguousarray(np.rot90(pixels, self.quarter_turns))
 
     def names(self) -> tuple[str, ...]:
-        """The same for a result: ``inverted``, ``turned-90``, ``turned-180``, ``turned-270``."""
+        """As results name it: ``inverted``, ``turned-90``, ``turned-180``, ``turned-270``."""
         names = ["inverted"] if self.invert else []
         return (*names, *([f"turned-{90 * self.quarter_turns}"] if self.quarter_turns else []))
 
@@ -48,7 +48,7 @@ _CORRECTIONS = tuple(
 
 @dataclass(frozen=True)
 class FrontalCheck:
-    """Refuses lateral views, turned images, other radiographs, CT, MRI and photographs.
+    """Rejects lateral views, rotated images, other radiographs, CT, MRI and photographs.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class FrontalCheck:
         return scores[self.gate.label]
 
     def correction(self, pixels: NDArray[np.uint8]) -> tuple[Correction, float] | None:
-        """What makes a refused ``uint8 [H, W]`` pass, and its score then; `None`: nothing does."""
+        """The correction that makes a rejected ``uint8 [H, W]`` pass, and its score; or `None`."""
         # The image is turned and not its input: a pad of odd width has its odd row at the end.
         small = halved_for(pixels, [self.classifier.network.preprocessing])
         scores = {one: self.score(one.apply(small)) for one in _CORRECTIONS}

@@ -1,8 +1,8 @@
-"""Golden vectors: computed images and the scores that a model must give for them anywhere.
+"""Golden vectors: computed images and the scores that a model must give for them on any device.
 
-A phantom, as in any radiology department, stands for a patient: a bundle carries no image, and
-whoever runs it can still see that preprocessing and engine do on their device what they did where
-the model was made. Phantoms are integer arithmetic, so every machine draws the same bytes.
+A phantom stands for a patient, as in any radiology department: a bundle holds no images of people,
+and a device can still check that preprocessing and engine work as they did where the model was
+made. Phantoms are integer arithmetic, so every machine draws the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PHANTOMS = 4
 _HEIGHT, _WIDTH = 352, 320
 
 #: Largest difference that another processor's rounding makes in one probability: of float
-#: arithmetic, and of int8, where a value on the edge of a step falls to either side.
+#: arithmetic, and of int8, where a value between two steps may be rounded either way.
 TOLERANCES: dict[Precision, float] = {
     "float32": 0.002,
     "float16": 0.002,
@@ -42,7 +42,7 @@ class GoldenCheck:
     within_tolerance
         Whether every vector's difference is.
     same_inputs
-        Whether preprocessing gave the very bytes that it gave where the file was made.
+        Whether preprocessing gave exactly the bytes that it gave where the file was made.
     """
 
     largest_difference: float
@@ -62,7 +62,7 @@ def phantom(number: int) -> NDArray[np.uint8]:
         pixels += 15 * (number + 1) * (opacity & lung) * (1 + side * (number % 2)) // 2
     pixels += 40 * (np.abs(x - _WIDTH // 2) < 14)
     pixels += 18 * ((y + (x - _WIDTH // 2) ** 2 // 160) % 34 < 11)
-    pixels += (x * 7 + y * 13 + x * y) % 9  # grain, or equalisation would find flat areas
+    pixels += (x * 7 + y * 13 + x * y) % 9  # grain, because equalisation would amplify flat areas
     return np.asarray(np.clip(pixels, 0, 255), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Where the model saw its reasons: the class activation map laid over the image."""
+"""Heatmaps: the class activation map drawn over the image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LEFT = np.rint(255.0 * (1.0 - _SHARES)).astype(np.uint8)
 
 
 def evidence(activation_map: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
-    """How far each place speaks for one class against the mean of the others, in logits.
+    """The evidence of each place for one class against the mean of the others, in logits.
 
     Parameters
     ----------

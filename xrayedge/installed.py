@@ -1,4 +1,4 @@
-"""Where installed models lie; `xrayedge.fleet` puts them there, a model's name finds them."""
+"""Where `xrayedge.fleet` installs models, and where a model's name is looked up."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The machine that we run on: facts that stay, and readings that change while it works.
+"""The machine: facts that stay the same, and readings that change while it works.
 
-Everything is read from where Linux and the boards' own tools put it. What can't be read is `None`,
-never a guess.
+Everything comes from Linux and the boards' own tools. What can't be read is `None`, never a guess.
 """
 
 from __future__ import annotations
@@ -94,8 +93,8 @@ class Readings:
     tegrastats
         One line of a Jetson's own tool.
     load
-        Processes that wanted to run, mean of the last minute: above 0 before a benchmark, somebody
-        else is at work.
+        Runnable processes, averaged over the last minute; above 0 before a benchmark, something
+        else is running.
     """
 
     governor: str | None

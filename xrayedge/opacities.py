@@ -1,9 +1,9 @@
-"""Where the image shows an opacity: boxes from the map's last channel, by one rule.
+"""Boxes of opacities from the last channel of the activation map.
 
-The channel holds the logit that a place lies in an opacity, learnt from radiologists' boxes. Its
-calibrated scores are enlarged bilinearly, ninefold. Each connected region at or above
-the bundle's threshold is one opacity, with the box that just holds the region and its largest
-score. The strongest comes first.
+The channel is the logit that a place lies in an opacity, learnt from radiologists' boxes. Its
+calibrated scores are enlarged ninefold, bilinearly. Each connected region at or above the bundle's
+threshold is one opacity, with the region's bounding box and largest score. The strongest comes
+first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 #: Odd, so that the enlarged map holds each place's own score, at its centre.
 _FINER = 9
-#: A box is no more exact than a tenth of a pixel.
+#: Boxes are rounded to a tenth of a pixel.
 _DECIMALS = 1
 #: Places that touch at a corner lie in one region.
 _CONNECTIVITY = 8
@@ -77,7 +77,7 @@ def find(
     """
     places = scores(logits, settings).astype(np.float32)
     rows, columns = (_FINER * side for side in places.shape)
-    # Bilinear: cubic interpolation overshoots, and would find opacities where there are none.
+    # Bilinear, because cubic interpolation overshoots and would find opacities that are not there.
     places = np.asarray(cv2.resize(places, (columns, rows), interpolation=cv2.INTER_LINEAR))
     above = (places >= settings.threshold).astype(np.uint8)
     count, regions, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=_CONNECTIVITY)
@@ -98,7 +98,7 @@ def find(
 
 
 def turned_back(opacity: Opacity, quarter_turns: int, height: int, width: int) -> Opacity:
-    """An opacity as it lay before the image was turned.
+    """An opacity in the coordinates of the image before it was rotated.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From a grey image to the bytes that a model reads.
+"""From a grey image to a model's input bytes.
 
 This is the only place that resizes or equalises. The same object trains a model, calibrates its
 quantised files and screens with it; a bundle's manifest carries its settings.
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-#: Times the size wanted, from which on halving first changes no grey value by more than rounding.
+#: From this multiple of the target size on, halving first changes grey values only by rounding.
 _HALVE_FROM = 8
 
 Fit = Literal["stretch", "pad", "crop"]
@@ -30,7 +30,7 @@ class Preprocessing:
     size
         Side of the model's square input, in pixels.
     fit
-        How an image that is not square becomes square: ``stretch`` changes its aspect ratio,
+        How an image is made square: ``stretch`` changes its aspect ratio,
         ``pad`` adds black bars, ``crop`` keeps the central square.
     equalisation
         ``none``; ``global``, one histogram for the whole image (Civit-Masot et al. 2020,
@@ -92,7 +92,7 @@ class Preprocessing:
         return left, top, left + side, top + side
 
     def restore(self, values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-        """Lay a map over the model's input back onto the image that the input was made from.
+        """Map values from the model's input back onto the image that it was made from.
 
         Parameters
         ----------
@@ -118,16 +118,16 @@ class Preprocessing:
         return _enlarge(values, height, width)
 
     def _inner(self, height: int, width: int) -> tuple[int, int]:
-        """Width and height that an image, cut already, is resized to."""
+        """Width and height to which a cropped image is resized."""
         if self.fit != "pad":
             return self.size, self.size
         scale = self.size / max(height, width)
         return max(1, round(width * scale)), max(1, round(height * scale))
 
     def _halves(self, height: int, width: int) -> bool:
-        """Whether `apply` halves such an image first, and would take the half for it.
+        """Whether `apply` would halve an image of this size first, with the same result.
 
-        The half of an odd side has another ratio, and a square may be cut out elsewhere.
+        Halving an odd side changes the aspect ratio, and a central square may move.
         """
         even = height % 2 == 0 and width % 2 == 0
         return even and self.fit != "crop" and _is_large(self._inner(height, width), height, width)
@@ -157,10 +157,10 @@ class Preprocessing:
 def halved_for(
     pixels: NDArray[np.uint8], preprocessings: Sequence[Preprocessing]
 ) -> NDArray[np.uint8]:
-    """The image halved as often as all of them would halve it first.
+    """The image, halved as often as all of them would halve it.
 
-    What each makes of it is to the bit what it makes of the image, and a large image is read
-    once for all of them. ``uint8 [H, W]`` both; `pixels` itself where there is nothing to halve.
+    Each makes the same input of it, to the bit, as of the image. A large image is read only once.
+    ``uint8 [H, W]`` both; `pixels` itself if there is nothing to halve.
     """
     while all(one._halves(*pixels.shape) for one in preprocessings):
         pixels = _halved(pixels)
@@ -177,7 +177,7 @@ def _central_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Area averaging along a side that shrinks (no aliasing), bilinear along one that grows.
 
-    Large images are halved first, which OpenCV does many times faster than any other ratio.
+    Large images are halved first: OpenCV does that many times faster than any other ratio.
     """
     while _is_large(size, *pixels.shape):
         pixels = _halved(pixels)
@@ -202,7 +202,7 @@ def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _enlarge(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    # Bilinear: cubic interpolation overshoots, and would show evidence where there is none.
+    # Bilinear, because cubic interpolation overshoots and would show evidence that is not there.
     enlarged = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(enlarged, dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""What a model saw where it was made: its trade-off on `val`, and how its inputs and scores spread.
+"""What a model saw when it was made: its trade-off on `val`, and how inputs and scores spread.
 
 `convert` measures these and the bundle carries them: `site` reads what a threshold costs from the
 curve, and a monitor compares a device's images with the histograms.

@@ -20,24 +20,24 @@ Status = Literal["screened", "rejected", "failed"]
 
 @dataclass(frozen=True, eq=False)
 class Screening:
-    """The result of one image. Can't be changed: its mappings and arrays are read-only.
+    """The result of one image. Immutable: its mappings and arrays are read-only.
 
     Parameters
     ----------
     source
         The path as the caller gave it, ``<bytes>`` or ``<array>``.
     status
-        ``screened``; ``rejected``, an image that must not be screened; or ``failed``.
+        ``screened``; ``rejected``, if the image must not be screened; or ``failed``.
     reason
-        Why not screened, for a program: ``not-frontal``, ``turned``, ``inverted``,
+        Why it was not screened, as a code for programs: ``not-frontal``, ``turned``, ``inverted``,
         ``too-small``, ``unreadable``, ``timeout``, ...
     detail
-        The same in a sentence, for a person.
+        The same in a sentence for people.
     label
         The class that the operating point chooses.
     certain
-        Whether the label is more than a coin's toss: its share of the probability, as the
-        operating point weighs it, reaches the point's ``abstain_below``.
+        Whether the label's share of the probability, weighted by the operating point, is at least
+        the point's ``abstain_below``.
     probabilities
         Of each class; they sum to 1.
     frontal_score
@@ -52,7 +52,7 @@ class Screening:
     warnings
         Where that contradicts the frontal check; see `imaging.contradictions`.
     corrections
-        What was done to the image before it was screened, where that was asked for:
+        How the image was corrected before it was screened, if that was requested:
         ``inverted``, ``turned-90``, ``turned-180``, ``turned-270`` (degrees counter-clockwise).
     opacities
         Where the image shows opacities: boxes in pixels of the image as it was read, with
@@ -91,7 +91,7 @@ class Screening:
 
     @property
     def ok(self) -> bool:
-        """Whether the image was screened, and there is a label."""
+        """Whether the image was screened, so that there is a label."""
         return self.status == "screened"
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`Screener`: the whole way from an image to its result, on the device."""
+"""`Screener`: from an image to its result, on the device."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ from .scores import decide
 from .site import SiteProfile, open_site
 from .streams import in_order
 
-#: Shorter side, in pixels, under which an image is refused: half of the classifier's input.
+#: Images whose shorter side has fewer pixels are rejected: half of the classifier's input.
 MIN_SIDE = 112
 
 
 class Screener:
     """Screens chest radiographs with one model.
 
-    May be shared by threads, and gives each the result that it would get alone. A LiteRT
+    Threads may share it; each gets the result that it would get alone. A LiteRT
     interpreter serves one thread at a time, so its calls wait for each other while the rest of a
-    screening goes on; an ONNX Runtime session runs calls at once. Where cores are idle, a screener
-    for each thread makes LiteRT use them, for a model's memory each (``benchmarks/soak.py``).
+    screening continues; an ONNX Runtime session runs calls in parallel. To use idle cores with
+    LiteRT, give each thread its own screener, at the cost of a model's memory each
+    (``benchmarks/soak.py``).
 
-    A context manager: leaving it calls `close`.
+    Also a context manager, which calls `close` at the end.
 
     Parameters
     ----------
@@ -53,21 +54,22 @@ class Screener:
     threads
         Processor threads for one image.
     operating_point
-        ``balanced``, or ``sensitive``: finds more COVID-19 and raises more false alarms.
+        ``balanced``; ``sensitive``, which misses fewer COVID-19 cases and raises more false alarms;
+        or ``specific``, which raises fewer false alarms and misses more.
     site
         A hospital's profile, or the file of one, whose operating point takes the place of the
         bundle's; see `site`.
     limits
         Largest file and image accepted.
     auto_orient
-        Whether an image that lies turned or is inverted is put right and screened, not refused.
+        Whether to correct and screen a rotated or inverted image instead of rejecting it.
     timeout
-        Seconds after which an image is given up as ``failed``, ``timeout``. Its work ends in the
-        background, at the latest after the stage that it was in; until then it holds its image,
-        and the next one waits for it, within its own time, so that nothing piles up.
+        Seconds after which an image fails with the reason ``timeout``. Its current stage ends in
+        the background; until then it holds its image, and the next image waits for it, within its
+        own timeout, so that no work piles up.
     providers
         ONNX Runtime's execution providers in order of preference, such as
-        ``TensorrtExecutionProvider``; see `engines.onnx.OnnxEngine`. Without any, the processor.
+        ``TensorrtExecutionProvider``; see `engines.onnx.OnnxEngine`. By default the CPU.
 
     Raises
     ------
@@ -128,9 +130,9 @@ class Screener:
         self.close()
 
     def close(self) -> None:
-        """Let go of the engines and their memory; screenings under way in other threads end first.
+        """Free the engines and their memory; screenings in other threads finish first.
 
-        To screen afterwards raises `EngineError`; to close again does nothing.
+        Screening afterwards raises `EngineError`; closing again does nothing.
         """
         self._networks = None
 
@@ -144,7 +146,7 @@ class Screener:
     def screen_stream(
         self, sources: Iterable[Source], *, heatmap: bool = False, ahead: int = 2
     ) -> Iterator[Screening]:
-        """Screen images that a unit delivers one after another: in order, each when it is ready.
+        """Screen a stream of images; results come in order, each as soon as it is ready.
 
         Parameters
         ----------
@@ -153,22 +155,22 @@ class Screener:
         heatmap
             Whether to draw the overlays.
         ahead
-            Images in work at once. No more than these are taken from ``sources`` before their
-            results are fetched, so memory stays bounded however fast images come.
+            Images in progress at once. No more are taken from ``sources`` before their results are
+            fetched, so memory stays bounded however fast images arrive.
         """
         if ahead < 1:
             raise ValueError(f"ahead must be at least 1, not {ahead}")
         return in_order(partial(self.screen, heatmap=heatmap), sources, at_once=ahead)
 
     def screen(self, source: Source, *, heatmap: bool = False) -> Screening:
-        """Screen one image. A bad image gives a `Screening` that says so, never an exception.
+        """Screen one image. A bad image gives a `Screening` that says why, never an exception.
 
         Parameters
         ----------
         source
             A path, a file's bytes, or an array; see `imaging.read`. A C-contiguous
-            ``uint8 [H, W]`` array is not copied, and may be used again when `screen` is back
-            (with a ``timeout`` that struck, only once its work has ended).
+            ``uint8 [H, W]`` array is not copied, and may be reused when `screen` returns (after a
+            timeout, only when its work has ended).
         heatmap
             Whether to draw the overlay.
         """
@@ -192,7 +194,8 @@ class Screener:
         )
 
         def attempt() -> Screening:
-            # An error that left the thread would hold the image until Python looks for cycles.
+            # An exception that leaves the thread would keep the image until the garbage collector
+            # runs.
             try:
                 return self._screen(source, heatmap, networks, clock, blank)
             except ImageError as error:
@@ -205,9 +208,9 @@ class Screener:
         return replace(result, timings_ms=clock.timings())
 
     def _loaded(self) -> tuple[FrontalCheck, Classifier]:
-        networks = self._networks  # one look: another thread may close
+        networks = self._networks  # read once: another thread may close it
         if networks is None:
-            raise EngineError("the screener is closed; make another one")
+            raise EngineError("the screener is closed; create a new one")
         return networks
 
     def _screen(

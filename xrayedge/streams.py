@@ -1,4 +1,4 @@
-"""Work on a stream: a bounded number at once, results in order, each as soon as it is ready."""
+"""Process a stream: a bounded number of items at once, results in order, each when it is ready."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def in_order(
 ) -> Iterator[_Result]:
     """Work on items that come one after another.
 
-    A thread of its own waits for the next item, so a result does not wait with it; and it takes
-    none from ``items`` while ``at_once`` of them are in work or their results not fetched.
+    A separate thread waits for the next item, so that results need not wait. It takes no item while
+    ``at_once`` of them are in progress or their results are not fetched.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def in_order(
     items
         May be endless, and may block.
     at_once
-        Items taken and not yet given back as results.
+        Items taken whose results are not yet returned.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def in_order(
                 try:
                     running.put(pool.submit(work, item))
                 except RuntimeError:
-                    if stopped.is_set():  # the pool was shut down while the item came
+                    if stopped.is_set():  # the pool was shut down while waiting for the item
                         return
                     raise  # no thread could be started
         except BaseException as error:
@@ -66,7 +66,7 @@ def in_order(
             running.put(broken)
         running.put(None)
 
-    # A daemon: it may wait for an item that never comes.
+    # A daemon thread, because it may wait for an item that never comes.
     threading.Thread(target=take, name="xrayedge-stream", daemon=True).start()
     try:
         while (future := running.get()) is not None:

@@ -1,4 +1,4 @@
-"""What there is to measure: every variant of the bundles, in every engine that is installed."""
+"""What to measure: every variant of the bundles, in every installed engine."""
 
 from __future__ import annotations
 

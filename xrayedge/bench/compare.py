@@ -1,4 +1,4 @@
-"""Compare two saved reports: which changes are larger than the noise."""
+"""Compare two saved reports: which changes exceed the noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .tables import TextTable
 
 Verdict = Literal["better", "worse", "within noise", "no interval"]
 
-#: Less is better in each. A file's size and its accuracy have no noise and are shown apart.
+#: Lower is better in each. A file's size and accuracy have no noise and are shown separately.
 METRICS = ("p50_ms", "first_result_ms", "load_ms", "peak_rss_mb")
 
 
@@ -70,7 +70,7 @@ def changes_table(found: list[Change]) -> TextTable:
 
 
 def differences(old: Report, new: Report) -> list[str]:
-    """What has no noise: rows of one report only, files, accuracy, and the machine itself."""
+    """Differences without noise: rows in one report only, files, accuracy and the machine."""
     before = {row.key: row for row in old.rows}
     after = {row.key: row for row in new.rows}
     lines = [f"{_title(key)}: only in the old report" for key in before if key not in after]

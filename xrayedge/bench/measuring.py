@@ -27,7 +27,7 @@ from .statistics import Estimate, estimate, estimate_ratio
 #: The interval of the median of 9 rounds leaves the fastest and the slowest out.
 ROUNDS = 9
 WARMUP = 5
-#: A 99th percentile of fewer runs is their maximum, and says nothing.
+#: With fewer runs the 99th percentile is their maximum, which says nothing.
 MIN_RUNS_FOR_P99 = 100
 
 #: Called before each step with the steps done, the steps in all and the next one's title.
@@ -37,7 +37,7 @@ _Result = dict[str, Any]
 
 @dataclass
 class _Found:
-    """What was measured so far; a case with an error is not measured again."""
+    """The measurements so far; a case with an error is not measured again."""
 
     latency: dict[Case, list[_Result]] = field(default_factory=dict)
     scores: dict[Case, NDArray[np.float64]] = field(default_factory=dict)
@@ -59,8 +59,8 @@ def measure(
 ) -> Report:
     """Measure every case, each time in a process of its own.
 
-    Every round measures each case once, so that whatever else the machine does meets all alike.
-    Ctrl-C ends it early with a report of what is done.
+    Every round measures each case once, so that other load on the machine affects all alike.
+    Ctrl-C ends it early with a report of what was measured.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ _PLACES: list[tuple[tuple[float, float], Literal["left", "right"]]] = [
 
 
 def check_matplotlib() -> None:
-    """Raise `BenchmarkError` where matplotlib is missing; cheap, so ask before measuring."""
+    """Raise `BenchmarkError` if matplotlib is missing; cheap, so call it before measuring."""
     if find_spec("matplotlib") is None:
         raise BenchmarkError("a figure needs matplotlib; pip install matplotlib")
 
@@ -52,7 +52,7 @@ def points(rows: Sequence[Row]) -> list[Point]:
 
 
 def pareto_front(candidates: Sequence[Point]) -> list[Point]:
-    """The points that no faster one equals in accuracy, fastest first."""
+    """The Pareto front: points that no faster one equals in accuracy, fastest first."""
     front: list[Point] = []
     for point in sorted(candidates, key=lambda point: (point.latency_ms, -point.accuracy)):
         if not front or point.accuracy > front[-1].accuracy:

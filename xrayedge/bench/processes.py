@@ -30,7 +30,7 @@ def run_job(job: str, case: Case, **arguments: Any) -> dict[str, Any]:
         "threads": case.threads,
         **arguments,
     }
-    # A session of its own: Ctrl-C reaches this process alone, which then ends the worker.
+    # In its own session, so that Ctrl-C reaches only this process, which then ends the worker.
     with subprocess.Popen(
         _COMMAND,
         stdin=subprocess.PIPE,

@@ -49,7 +49,7 @@ class Row:
     agreement_with_float32
         Share of the images with the label that the model's float32 file gives.
     error
-        Why the case has no metrics.
+        Why the case was not measured.
     """
 
     model: str
@@ -111,7 +111,7 @@ class StageRow:
     total_interval
         Of ``total``.
     error
-        Why there are no metrics.
+        Why it was not measured.
     """
 
     model: str
@@ -153,14 +153,14 @@ class Report:
 
     @property
     def errors(self) -> list[str]:
-        """Why rows have no metrics."""
+        """Why rows were not measured."""
         return [
             *(row.error for row in self.rows if row.error),
             *(row.error for row in self.stages if row.error),
         ]
 
     def under(self, min_agreement: float) -> list[Row]:
-        """Rows that give float32's label too seldom, or of which that is not known."""
+        """Rows that agree with float32 too seldom, or whose agreement is not known."""
         return [
             row
             for row in self.rows
@@ -168,7 +168,7 @@ class Report:
         ]
 
     def to_json(self) -> str:
-        """The JSON object of the command line's contract, with more beside it."""
+        """The JSON object of the command line's contract, and more."""
         return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2) + "\n"
 
     @classmethod

@@ -161,7 +161,7 @@ def kind(image: Path) -> str:
 
 
 def stage_cases(cases: Sequence[Case]) -> list[Case]:
-    """Of each model the case that a device would run: int8 if it is there, in its first engine."""
+    """For each model the case that a device would run: int8 if available, in its first engine."""
     models = dict.fromkeys(case.folder for case in cases)
     per_model = [[case for case in cases if case.folder == folder] for folder in models]
     return [min(one, key=lambda case: case.precision != "int8") for one in per_model]

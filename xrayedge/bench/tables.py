@@ -1,4 +1,4 @@
-"""A report as text: headings and cells for a terminal or Markdown, and CSV with every metric."""
+"""A report as text: tables for a terminal or in Markdown, and CSV with every value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .verdict import ranked
 
 NOT_AVAILABLE = "not available"
 _ABSENT = "-"
-#: Mean number of waiting processes, over the last minute, of a machine that has nothing to do.
+#: Load of an idle machine, averaged over the last minute.
 IDLE_LOAD = 0.5
 
 #: Heading, cell, and the field without which the column is left out.
@@ -109,7 +109,7 @@ def machine_table(report: Report) -> TextTable:
 
 
 def notes(report: Report) -> list[str]:
-    """How the metrics were made, and which are missing and why."""
+    """Notes: how it was measured, and what is missing and why."""
     rounds = report.settings["rounds"]
     lines = [
         f"Medians over {rounds} rounds, each case in a new process every round, "
@@ -144,7 +144,7 @@ def to_markdown(report: Report) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """Every metric of every case; intervals in two columns."""
+    """Every value of every case; intervals in two columns."""
     stream = io.StringIO()
     names = [name for field in fields(Row) for name in _csv_names(field.name)]
     writer = csv.DictWriter(stream, names)

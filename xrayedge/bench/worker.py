@@ -1,6 +1,6 @@
 """One measurement in a process that does nothing else; started by `rounds`, one job per process.
 
-It imports what a device imports and no more: its peak of memory is a device's.
+It imports only what a device imports, so its peak memory is a device's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..imaging import read
 from ..machine import energy_counters, energy_j, memory_mb
 from ..screening import Screener
 
-#: A round goes on until it has this many runs and has lasted this long.
+#: A round lasts until it has this many runs and has taken this long.
 MIN_RUNS = 12
 MIN_SECONDS = 0.5
 
@@ -121,7 +121,7 @@ def _open(
 
 
 def _ramp(size: int) -> NDArray[np.uint8]:
-    """A model input with every grey level; the time does not depend on what it shows."""
+    """A model input with every grey level; the time does not depend on the content."""
     return np.resize(np.arange(256, dtype=np.uint8), (1, size, size, 1))
 
 

@@ -58,7 +58,7 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
     type=Number(0.0, 1.0),
     help="Exit status 1 if a file gives float32's label on a smaller share of DATA.",
 )
-@click.option("--stage", is_flag=True, help="Also time each stage, from file to heatmap.")
+@click.option("--stage", is_flag=True, help="Also time each stage from file to heatmap.")
 @click.option(
     "--image",
     "images",
@@ -74,14 +74,14 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Draw latency against accuracy (PNG, SVG or PDF); wants DATA.",
+    help="Plot latency against accuracy (PNG, SVG or PDF); needs --data.",
 )
 @click.option(
     "--compare",
     nargs=2,
     type=click.Path(path_type=Path),
     metavar="OLD NEW",
-    help="Measure nothing; compare two reports saved with --json.",
+    help="Compare two reports saved with --json instead of measuring.",
 )
 @click.option("--verbose", is_flag=True, help="Print every column, and the machine's facts.")
 @click.pass_context

@@ -32,13 +32,13 @@ _MOST_NAMED = 10
     type=click.Path(path_type=Path, exists=True),
     required=True,
     metavar="FOLDER",
-    help="Frontal radiographs of at least 10, better 30 people known to be healthy.",
+    help="Frontal radiographs of at least 10, ideally 30 people known to be healthy.",
 )
 @click.option(
     "--ill",
     type=click.Path(path_type=Path, exists=True),
     metavar="FOLDER",
-    help="Those of ill people, whatever they have: measures what the point costs.",
+    help="Radiographs of ill people, with any disease, to measure what the point costs.",
 )
 @click.option(
     "--specificity",
@@ -46,19 +46,19 @@ _MOST_NAMED = 10
     default=0.9,
     help="Share of the healthy to be called healthy.",
 )
-@click.option("--name", show_default="the name of --out", help="Of the site, in results.")
+@click.option("--name", show_default="the name of --out", help="Name of the site in results.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
     metavar="FILE",
-    help="Where the profile goes, such as site.json.",
+    help="File to write the profile to, such as site.json.",
 )
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Draw the trade-off, here and on the model's val (PNG, SVG or PDF); wants matplotlib.",
+    help="Plot the trade-off here and on the model's val (PNG, SVG or PDF); needs matplotlib.",
 )
 @model_option
 @precision_option

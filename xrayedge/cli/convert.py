@@ -22,12 +22,12 @@ _NOT_ALL_WRITTEN = 1
     metavar="DATA",
     multiple=True,
     required=True,
-    help="What trained RUN, or images of a BUNDLE's classes. May be repeated.",
+    help="RUN's training data, or images of a BUNDLE's classes. May be repeated.",
 )
 @click.option(
     "--frontal-from",
     default=DEFAULT_MODEL,
-    help="The bundle whose frontal check to take over.",
+    help="The bundle whose frontal check to reuse.",
 )
 @click.option(
     "--frontal-run",
@@ -66,9 +66,11 @@ _NOT_ALL_WRITTEN = 1
     help="Labelled images to compare every file with the float model on.",
 )
 @where_option
-@click.option("--debug-layers", is_flag=True, help="Name the layers that int8 serves worst.")
+@click.option("--debug-layers", is_flag=True, help="Name the layers that int8 damages most.")
 @click.option(
-    "--force", is_flag=True, help="Replace the bundle, and write files under the floor as well."
+    "--force",
+    is_flag=True,
+    help="Replace the bundle, and write files that miss the required agreement too.",
 )
 @click.pass_context
 def convert(
@@ -88,12 +90,13 @@ def convert(
     debug_layers: bool,
     force: bool,
 ) -> None:
-    """Convert a classifier into a bundle for devices, with a frontal check beside it.
+    """Convert a classifier into a bundle for devices, together with a frontal check.
 
     Every file is compared with the float model on labelled images before it is written: the
     `test` split of DATA, or the rows of --parity-data or DATA that --where chooses.
 
-    Exit status: 0 all written, 1 some file was under its floor and left out, 2 wrong usage.
+    Exit status: 0 all written, 1 some file missed the required agreement and was left out, 2 wrong
+    usage.
     """
     if (frontal_run is None) != (frontal_data is None):
         raise click.UsageError("--frontal-run and --frontal-data go together.")

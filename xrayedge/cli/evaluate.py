@@ -48,8 +48,10 @@ _OF_PARTS = ("accuracy", "recall/", "auc/", "ill_not_called")
     metavar="COLUMN",
     help="Also evaluate the images of each value of this column separately, such as source.",
 )
-@click.option("--frontal", is_flag=True, help="Evaluate a bundle's frontal check, by kind.")
-@click.option("--operating-point", help="Weigh a bundle's scores as this operating point does.")
+@click.option(
+    "--frontal", is_flag=True, help="Evaluate a bundle's frontal check, by kind of image."
+)
+@click.option("--operating-point", help="Weight a bundle's scores by this operating point.")
 @site_option
 @precision_option
 @engine_option

@@ -64,10 +64,10 @@ def new_key(path: Path) -> None:
     "--serial",
     type=click.IntRange(min=1),
     show_default="seconds since 1970",
-    help="Higher than every release of this model before.",
+    help="Must be higher than that of every earlier release of this model.",
 )
 def sign(bundle: str, key: Path, out: Path | None, serial: int | None) -> None:
-    """Make one signed file out of BUNDLE; its signature is FILE.minisig, which goes with it."""
+    """Make one signed file from BUNDLE, with its signature in FILE.minisig beside it."""
     from ..fleet import sign as sign_bundle
 
     path = sign_bundle(bundle, _secret_key(key), out, serial=serial)
@@ -91,7 +91,7 @@ def keyring(
     revoked: tuple[Path, ...],
     out: Path,
 ) -> None:
-    """Say whom devices trust from now on: public keys (.pub), in a file that a root signs."""
+    """Set whom devices trust from now on: public keys (.pub), in a file signed by a root."""
     from ..fleet import Keyring, write_keyring
 
     keys = Keyring(serial, _public_keys(roots), _public_keys(releases), _public_keys(revoked))
@@ -125,8 +125,8 @@ def trust(source: str) -> None:
 def install(source: str, roots: tuple[Path, ...], allow_unsigned: bool) -> None:
     """Verify, try and switch to the release at SOURCE: a file, an address, or a folder.
 
-    Of a folder with signed files, such as a memory stick, the newest release of each model is
-    installed, after the keyring that lies beside them. Nothing changes where anything is wrong.
+    From a folder with signed files, such as a memory stick, the keyring is taken over first, then
+    the newest release of each model is installed. If anything is wrong, nothing changes.
 
     Exit status: 0 installed, 2 refused.
     """
@@ -142,7 +142,7 @@ def install(source: str, roots: tuple[Path, ...], allow_unsigned: bool) -> None:
 @click.command("rollback")
 @click.argument("name")
 def rollback(name: str) -> None:
-    """Go back to the model NAME that was in use before; no older release is needed for it."""
+    """Go back to the model NAME that was in use before; its release file is not needed."""
     from ..bundle import ModelBundle
 
     bundle = ModelBundle.load(_store().rollback(name))

@@ -1,4 +1,4 @@
-"""The verbs, loaded when they are called, and what becomes of an error."""
+"""The commands, loaded when they are called, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -129,4 +129,4 @@ def _tell(message: str) -> None:
 )
 @click.version_option(package_name="xrayedge")
 def main() -> None:
-    """Screen chest radiographs on the spot. Research software, not a medical device."""
+    """Screen chest radiographs on the device. Research software, not a medical device."""

@@ -22,7 +22,7 @@ _NOT_FIT = 1
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(ctx: click.Context) -> None:
-    """Models on this device: list them; sign, install and go back (extra `fleet`)."""
+    """Models on this device: list, sign, install and roll back (extra `fleet`)."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_models)
 
@@ -30,9 +30,9 @@ def models(ctx: click.Context) -> None:
 @models.command("list")
 @click.argument("bundles", nargs=-1)
 def list_models(bundles: tuple[str, ...] = ()) -> None:
-    """List BUNDLES, or those that come with the package: their files, sizes and metrics.
+    """List BUNDLES, or the shipped ones: files, sizes and metrics.
 
-    Metrics are of the classifier, on the images that it was compared with its float model on.
+    The metrics are the classifier's, on the images used to compare it with its float model.
     """
     table = Table("model", "version", "format", "precision", "MB", "accuracy", "agreement", "note")
     for name in bundles or shipped_bundles():
@@ -66,9 +66,7 @@ for _verb in (
 
 
 @click.command()
-@click.option(
-    "--model", "models", multiple=True, help="A bundle to check; all shipped ones without it."
-)
+@click.option("--model", "models", multiple=True, help="The bundle to check. Default: all shipped.")
 @click.option("--provider", help="Run ONNX files with this execution provider.")
 @click.option("--threads", type=click.IntRange(min=1), default=1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -80,7 +78,7 @@ def doctor(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Examine this device: engines, processor, and every model file's golden vectors.
+    """Check this device: engines, processor, and every model file against its golden vectors.
 
     Exit status: 0 fit to screen, 1 no engine or a file that differs or fails, 2 wrong usage.
     """

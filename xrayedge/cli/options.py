@@ -36,7 +36,7 @@ where_option = click.option(
     metavar="COLUMN=VALUE",
     multiple=True,
     callback=_columns,
-    help="Use the manifest's rows with this value; several of one column are alternatives.",
+    help="Use the manifest's rows with this value; several values of one column are alternatives.",
 )
 
 
@@ -51,7 +51,7 @@ leave_out_option = click.option(
 model_option = click.option(
     "--model",
     default=DEFAULT_MODEL,
-    help="A shipped bundle or a bundle's folder.",
+    help="Name of a shipped bundle, or a bundle's folder.",
 )
 precision_option = click.option(
     "--precision", type=click.Choice(get_args(Precision)), default="int8"
@@ -79,7 +79,7 @@ def folder_option(name: str, help_text: str) -> Callable[[_Command], _Command]:
 training_precision_option = click.option(
     "--precision",
     type=click.Choice(["float32", "mixed_bfloat16"]),
-    help="Arithmetic of the training; bfloat16 halves the time where the processor has it.",
+    help="Arithmetic of training; bfloat16 halves the time on processors that have it.",
 )
 
 

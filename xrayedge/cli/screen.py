@@ -54,37 +54,39 @@ _RESULTS_FILE = click.Path(path_type=Path, dir_okay=False)
     "calls fewer healthy people ill and misses more.",
 )
 @site_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per image and line.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per image, one per line."
+)
 @click.option(
     "--out",
     type=_RESULTS_FILE,
     metavar="FILE",
-    help="Write the results to this .csv or .jsonl file; go on with it if it is there.",
+    help="Write the results to this .csv or .jsonl file; resume it if it exists.",
 )
 @click.option("--output", "old_out", type=_RESULTS_FILE, hidden=True)
 @folder_option("--heatmap", "Write an overlay PNG for each screened image into this folder.")
 @folder_option("--dicom-sr", "Write a DICOM structured report for each screened DICOM file here.")
 @folder_option("--dicom-sc", "Write the overlay as DICOM Secondary Capture for each of them here.")
 @click.option(
-    "--auto-orient", is_flag=True, help="Put turned and inverted images right and screen them."
+    "--auto-orient", is_flag=True, help="Correct rotated and inverted images, and screen them."
 )
 @click.option(
     "--timeout",
     type=Number(0, 86_400, min_open=True),
     metavar="SECONDS",
-    help="Give an image up after this time.",
+    help="Give up on an image after this time.",
 )
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
     default=Limits().max_pixels,
-    help="Refuse images of more, before they are decoded.",
+    help="Reject larger images before decoding them.",
 )
 @click.option(
     "--max-bytes",
     type=click.IntRange(min=1),
     default=Limits().max_bytes,
-    help="Refuse larger files.",
+    help="Reject larger files.",
 )
 @click.pass_context
 def screen(
@@ -108,11 +110,11 @@ def screen(
     max_pixels: int,
     max_bytes: int,
 ) -> None:
-    """Screen images: files, and folders with all that is in them.
+    """Screen images: files, and folders with everything in them.
 
     "-" reads standard input: an image, or paths, each on a line, in a JSON string on a line, or
-    ended by a zero byte. A path is screened as soon as it comes, so with --json a program that runs
-    for a long time can write a path, read a line, and so on.
+    ended by a zero byte. A path is screened as soon as it arrives, so with --json a program that
+    runs for a long time can write a path, read a line, and so on.
 
     Exit status: 0 all screened, 1 some rejected or failed, 2 wrong usage or an output that can't
     be written, 130 Ctrl-C.

@@ -25,7 +25,7 @@ _DEFAULT_STATE = Path("xrayedge-station")
     "config_path",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="station.toml; without it the station serves this machine's browser alone.",
+    help="station.toml; without it the station serves only browsers on this machine.",
 )
 @click.option(
     "--state",
@@ -39,7 +39,7 @@ _DEFAULT_STATE = Path("xrayedge-station")
 def station(ctx: click.Context, config_path: Path | None, state: Path) -> None:
     """Run a screening station: images in by DICOM or folder, results to a PACS.
 
-    Ends at SIGTERM or Ctrl-C, once the image in work is finished.
+    Stops on SIGTERM or Ctrl-C when the current image is finished.
     """
     ctx.obj = (config_path, state)
     if ctx.invoked_subcommand is None:

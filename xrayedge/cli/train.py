@@ -105,21 +105,23 @@ def _out_option(help_text: str) -> Callable[[_Command], _Command]:
 @click.option(
     "--start",
     metavar="RUN|BUNDLE",
-    help="A finished run or a bundle to go on with: its model, widths and preprocessing.",
+    help="A finished run or a bundle to start from: its model, widths and preprocessing.",
 )
-@click.option("--size", type=click.IntRange(32), help="Another side of the input, in pixels.")
-@click.option("--epochs", type=click.IntRange(1), help="Of the recipe's last phase.")
+@click.option(
+    "--size", type=click.IntRange(32), help="Side of the input, in pixels, instead of the recipe's."
+)
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of the recipe's last phase.")
 @click.option(
     "--rate",
     type=Number(0.0, min_open=True),
     help="The highest learning rate of the recipe's last phase.",
 )
-@click.option("--seed", type=int, help="Another seed than the recipe's.")
+@click.option("--seed", type=int, help="Seed, instead of the recipe's.")
 @training_precision_option
 @click.option(
     "--leave-one-source-out",
     is_flag=True,
-    help="Train once without each of the data's sources and evaluate on it; a run for each.",
+    help="For each source, train without it and evaluate on it; one run per source.",
 )
 @leave_out_option
 @where_option
@@ -140,7 +142,7 @@ def train(
     leave_out: list[tuple[str, str]],
     where: list[tuple[str, str]],
 ) -> None:
-    """Train a model on DATA, folders per class or manifest CSVs. Goes on where it stopped."""
+    """Train a model on DATA, folders per class or manifest CSVs. Resumes an interrupted run."""
     if start is not None:
         refuse_ignored(ctx, "with --start, whose weights are taken", "weights")
     quiet_tensorflow()
@@ -229,14 +231,14 @@ def train(
     type=Number(0.0, 1.0, min_open=True),
     required=True,
     metavar="FRACTION",
-    help="Of RUN's multiply-accumulates, and of its weights, to keep at most.",
+    help="Largest share of RUN's multiply-accumulates and weights to keep.",
 )
 @_out_option("The new run's folder.")
 @click.option(
     "--steps",
     type=click.IntRange(1),
     default=1,
-    help="Prune in so many steps, with a short recovery between them.",
+    help="Prune in this many steps, with a short recovery between them.",
 )
 @click.option(
     "--half-side",
@@ -246,16 +248,18 @@ def train(
 @click.option(
     "--views",
     type=click.Path(path_type=Path),
-    help="Keep the varied images and RUN's maps of them here, for other fractions.",
+    help="Keep the augmented images and RUN's maps of them here, for other fractions.",
 )
 @click.option(
     "--view-count",
     type=click.IntRange(1),
     metavar="N",
     show_default="10",
-    help="Show N varied views of each image to RUN.",
+    help="Number of augmented views of each image.",
 )
-@click.option("--epochs", type=click.IntRange(1), show_default="8", help="Of the last recovery.")
+@click.option(
+    "--epochs", type=click.IntRange(1), show_default="8", help="Epochs of the last recovery."
+)
 @training_precision_option
 def prune(
     run: str,
@@ -269,7 +273,7 @@ def prune(
     epochs: int | None,
     precision: str | None,
 ) -> None:
-    """Make a narrower, faster network of a run's or a bundle's. Goes on where it stopped."""
+    """Make a narrower, faster network from a run or a bundle. Resumes an interrupted pruning."""
     quiet_tensorflow()
     from ..training.bundles import finished_run
     from ..training.network import ARCHITECTURES
@@ -317,7 +321,7 @@ def prune(
     metavar="DATA",
     multiple=True,
     required=True,
-    help="What trained the first; may be repeated; its split val fits the temperature.",
+    help="Training data of the first run, whose split val fits the temperature. May be repeated.",
 )
 @click.option(
     "--share",
@@ -330,7 +334,7 @@ def prune(
 def average(
     runs: tuple[Path, ...], data: tuple[Path, ...], shares: tuple[float, ...], out: Path
 ) -> None:
-    """Average the weights of RUNS that began with one another into a run of its own."""
+    """Average the weights of RUNS that were started from one another into a new run."""
     quiet_tensorflow()
     from ..training.averaging import average as average_runs
     from ..training.run import RunRecord

@@ -1,4 +1,4 @@
-"""Images that no X-ray unit takes, drawn from a seed: what the frontal check must also refuse."""
+"""Artificial images, drawn from a seed, which the frontal check must reject as well."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def load_dataset(
         Whether a missing ``val`` is among them.
     turned_of
         A class whose images also appear on their side or upside down, as a class ``turned``,
-        and with bones dark, as ``inverted``; drawn images join as ``artificial``. See
+        and with dark bones, as ``inverted``; drawn images join as ``artificial``. See
         `Recipe.turned_label`.
     classes
         The classes that there may be; ``None`` makes a class of every label.

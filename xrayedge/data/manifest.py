@@ -15,7 +15,7 @@ from .samples import HEALTHY, NON_CLASSES, SPLITS, Box, Sample
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _AS_UTF8 = "save it as UTF-8 (Excel: 'CSV UTF-8'; or `iconv -f LATIN1 -t UTF-8`)"
-#: What other programs call our splits.
+#: Names that other programs use for our splits.
 _SPLIT_NAMES = {
     **{name: name for name in SPLITS},
     "training": "train",
@@ -58,7 +58,7 @@ def read_manifest(
 
 
 def _cell(row: Row, column: str) -> str:
-    """What a filter compares; a manifest without splits may get some, and be filtered, later."""
+    """The values that a filter compares; splits may be made and filtered later."""
     return split_name(row[column]) or row[column] if column == "split" else row[column]
 
 

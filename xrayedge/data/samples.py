@@ -34,11 +34,11 @@ class Sample:
     path
         The image's file.
     label
-        Its class, or one of `NON_CLASSES`.
+        The class, or one of `NON_CLASSES`.
     split
         ``train``, ``val`` or ``test``; empty where the data don't say.
     group
-        Who it belongs to: images of one patient share a group and never part.
+        The patient: images of one patient share a group and are never separated.
     source
         The hospital or collection it came from; empty where the data don't say.
     row
@@ -124,7 +124,7 @@ class Dataset:
         return replace(self, samples=kept)
 
     def digest(self) -> str:
-        """sha256 over every sample's bytes, label, split, group and boxes: names this very set."""
+        """sha256 over every sample's bytes, label, split, group and boxes: identifies the data."""
         total = hashlib.sha256()
         for sample in self.samples:
             content = sample.drawn or hashlib.sha256(sample.path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Training, validation and test sides: each patient is on one."""
+"""Training, validation and test splits: each patient is in one only."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _one_fold(samples: list[Sample], seed: int) -> set[str]:
 
 
 def check_sides(samples: Iterable[Sample]) -> None:
-    """`DatasetError` where images of one patient are on two sides."""
+    """Raise `DatasetError` if images of one patient are in two splits."""
     sides: dict[str, Sample] = {}
     for sample in samples:
         first = sides.setdefault(sample.group, sample)
@@ -72,7 +72,7 @@ def check_sides(samples: Iterable[Sample]) -> None:
 
 
 def check_trainable(samples: Iterable[Sample]) -> None:
-    """`DatasetError` where a split holds one class, or one that training would not see."""
+    """Raise `DatasetError` if a split holds only one class, or one that is not trained on."""
     labels: dict[str, dict[str, Sample]] = {}
     for sample in samples:
         if sample.label not in NON_CLASSES:

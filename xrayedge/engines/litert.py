@@ -1,4 +1,4 @@
-"""TFLite files through ai-edge-litert, or tflite-runtime where there is nothing newer."""
+"""TFLite files through ai-edge-litert, or tflite-runtime if that is all there is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import EngineError
 
 
 class LiteRTEngine:
-    """A TFLite model of batch size 1; several images run one after another."""
+    """A TFLite model with batch size 1; several images run one after another."""
 
     def __init__(self, model: bytes, threads: int) -> None:
         try:

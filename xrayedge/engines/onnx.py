@@ -1,4 +1,4 @@
-"""ONNX files through ONNX Runtime: on the processor, or on what its build has beside it."""
+"""ONNX files through ONNX Runtime, on the CPU or on an accelerator that its build supports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 XNNPACK_PROVIDER = "XnnpackExecutionProvider"
 
-#: Memory that TensorRT may try its kernels in. A Jetson shares its memory with the images.
+#: TensorRT's workspace for trying kernels. A Jetson shares its memory with everything else.
 TENSORRT_WORKSPACE_BYTES = 1 << 30
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def session_options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
-    # On x86 without VNNI the fast int8 kernels saturate at 16 bits, and this takes exact ones
+    # On x86 without VNNI the fast int8 kernels saturate at 16 bits; this selects exact ones
     # (docs/quantisation.md). With VNNI the fast ones are exact, and this only costs time.
     if not has_vnni(cpu_features()):
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -45,7 +45,7 @@ def session_options(threads: int) -> Any:
 
 
 class OnnxEngine:
-    """An ONNX model with as many processor threads as asked and no more.
+    """An ONNX model that uses no more CPU threads than requested.
 
     Parameters
     ----------
@@ -54,15 +54,15 @@ class OnnxEngine:
     threads
         Processor threads that one `run` may use.
     providers
-        ONNX Runtime's execution providers, in order of preference. The processor always comes
-        last, and none after it. A `RuntimeWarning` says so where the first of them can't be had,
-        and the property ``provider`` which one runs.
+        ONNX Runtime's execution providers, in order of preference. The CPU always comes last. If
+        the first is not available a `RuntimeWarning` says so; the property ``provider`` names the
+        one that runs.
 
     Notes
     -----
-    TensorRT builds an engine for each model and GPU, which takes minutes. It is kept in
-    ``~/.cache/xrayedge/tensorrt/`` (or in ``XDG_CACHE_HOME``), by the model's sha256: not in the
-    bundle's folder, since TensorRT runs the code in an engine, and a bundle may be anyone's.
+    TensorRT builds an engine for each model and GPU, which takes minutes. It is cached in
+    ``~/.cache/xrayedge/tensorrt/`` (or in ``XDG_CACHE_HOME``) under the model's sha256, not in the
+    bundle's folder: TensorRT executes the code in an engine, and a bundle may come from anyone.
     """
 
     def __init__(self, model: bytes, threads: int, providers: Sequence[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""How well scores tell classes, and the healthy from the ill, with intervals over patients."""
+"""Metrics of scores, by class and of healthy against ill, with intervals over patients."""
 
 from __future__ import annotations
 

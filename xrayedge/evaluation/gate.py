@@ -1,4 +1,4 @@
-"""What a frontal check lets pass and refuses."""
+"""Evaluation of a frontal check: what it passes and what it rejects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .classes import patient_count
 
 @dataclass(frozen=True)
 class GateEvaluation:
-    """What a frontal check lets pass and refuses on one set of images.
+    """What a frontal check passes and rejects on one set of images.
 
     Parameters
     ----------

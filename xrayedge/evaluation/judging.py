@@ -1,4 +1,4 @@
-"""Labelled images and what a model says of them: scored once, then measured in any way."""
+"""Labelled images and a model's scores for them: scored once, then evaluated in any way."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def judge(
     samples: Sequence[Sample],
     progress: Callable[[Sequence[Sample]], Iterable[Sample]] = iter,
 ) -> Judged:
-    """Score images; one that can't be read is set aside, and the rest goes on.
+    """Score images; those that can't be read are set aside, and the rest continues.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""Whether a model finds the places that radiologists marked, and looks into the lungs."""
+"""Whether a model finds the places that radiologists marked, and whether its evidence is in the
+lungs.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ class Places:
 
 
 def localise(samples: Sequence[Sample], places: Sequence[Places]) -> dict[str, Metric]:
-    """Compare what was found with radiologists' boxes; images that nobody read are left out.
+    """Compare the findings with radiologists' boxes; images without a reading are left out.
 
     Returns
     -------
@@ -134,7 +136,7 @@ def _overlap(start: float, stop: float, count: int, low: float, high: float) -> 
 def _counts_by_threshold(
     boxes: Sequence[Sequence[Box]], found: Sequence[Places]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Boxes found and false opacities of each image at each threshold, ``float64 [N, T]``."""
+    """Boxes found and false opacities in each image at each threshold, ``float64 [N, T]``."""
     hits = np.zeros((len(found), len(THRESHOLDS)))
     false = np.zeros_like(hits)
     for row, (some, one) in enumerate(zip(boxes, found, strict=True)):

@@ -1,4 +1,4 @@
-"""A model of either side of the line, ready to score labelled images."""
+"""A bundle or a run, ready to score labelled images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Judgement = tuple[NDArray[np.float64], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ScoringModel:
-    """A trained model of either side of the line, ready to score samples.
+    """A bundle's or a run's model, ready to score samples.
 
     Parameters
     ----------

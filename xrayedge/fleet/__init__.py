@@ -1,4 +1,4 @@
-"""Models in the field: sign a bundle, install it safely, go back. Needs the extra ``fleet``."""
+"""Models in the field: sign a bundle, install it safely, roll back. Needs the extra ``fleet``."""
 
 from .installing import install
 from .keyring import Keyring, sign_keyring

@@ -1,4 +1,6 @@
-"""Try a new bundle in a process of its own: a model file that brings its engine down ends there."""
+"""Try a new bundle in its own process, so that a model file that crashes its engine does no
+harm.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Install from wherever a release comes: a file, an address, a memory stick, a bundle's folder."""
+"""Install a release from a file, an address, a memory stick or a bundle's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read an image from a file, from bytes or from an array into plain grey pixels."""
+"""Read an image from a file, bytes or an array as grey pixels."""
 
 from .image import Image
 from .limits import Limits

@@ -1,4 +1,4 @@
-"""Compressed pixel data to samples: one decoder for each kind, all under permissive licences.
+"""Decoders of compressed pixel data, one for each kind, all under permissive licences.
 
 Which reads what, why these, and how fast: docs/dicom.md. Needs the extra ``dicom`` but for 8-bit
 grey JPEG, which the core install's OpenCV decodes; imports without it, so that the error can name
@@ -26,7 +26,7 @@ _YBR = ("YBR_FULL", "YBR_FULL_422")
 
 @dataclass(frozen=True)
 class Frame:
-    """What a DICOM header says of its pixels.
+    """What a DICOM header says about its pixels.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""DICOM to grey pixels: the header checked, then the pixel data decoded and shown.
+"""DICOM to grey pixels: check the header, decode the pixel data, apply the grey transforms.
 
 Uncompressed and deflated files are read by the core install; compressed ones need the extra
 ``dicom`` (see `decoders`).

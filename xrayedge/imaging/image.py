@@ -1,4 +1,4 @@
-"""The one form in which every image travels through xrayedge."""
+"""The form of every image within xrayedge: grey pixels, bones bright, with their tags."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What becomes of results: files of rows, and DICOM objects."""
+"""Outputs: results files and DICOM objects."""

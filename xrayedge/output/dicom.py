@@ -1,10 +1,10 @@
-"""Results as DICOM for an archive: a structured report, and the overlay as Secondary Capture.
+"""Results as DICOM objects: a structured report, and the overlay as Secondary Capture.
 
 Both belong to the study of the image that was screened and refer to it. What identifies the
 patient and the study is copied as the bytes that came, never interpreted: an odd identifier or
-character set is the archive's to judge, and can't be garbled, blanked or logged here. So
-highdicom builds each object around a `_placeholder`, and the source's own elements are put in
-place of its before the object is written. Needs the extra ``dicom-out``.
+character set is left to the archive, and can't be garbled, blanked or logged here. So highdicom
+builds each object around a `_placeholder`, whose elements are replaced by the source's before the
+object is written. Needs the extra ``dicom-out``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _IDENTITY = (
     "StudyID",
 )
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_MAX_VALUE_BYTES = 10_240  # the longest that an element of text may be (PS3.5, 6.2: LT)
+_MAX_VALUE_BYTES = 10_240  # the maximum length of a text element (PS3.5, 6.2: LT)
 
 #: (value, scheme, meaning) of each class that a standard vocabulary knows. A radiograph can
 #: raise the suspicion of COVID-19 and can't confirm it.
@@ -84,20 +84,20 @@ _LUNG = ("39607008", "SCT", "Lung")
 _FINDING = ("121071", "DCM", "Finding")
 _NO_UNIT = ("1", "UCUM", "no units")
 
-# Of refused images: nothing in a file that can't be read is believed.
+# Of rejected images only: nothing in an unreadable file is trusted.
 _NO_REPORT = ("unreadable", "too-large", "dicom-not-installed")
 
 
 @dataclass(frozen=True)
 class DicomObject:
-    """A DICOM file that was made.
+    """A DICOM object.
 
     Parameters
     ----------
     content
         The whole file.
     sop_class_uid, sop_instance_uid, transfer_syntax_uid
-        What a sender has to know of it.
+        What a sender has to know about it.
     """
 
     content: bytes
@@ -115,7 +115,7 @@ def require() -> None:
 def structured_report(screening: Screening, source: Path, *, revision: str = "") -> DicomObject:
     """A Comprehensive SR by TID 1500: the finding, a probability for each class, the opacities.
 
-    Of a screening that is not ``screened`` it says why.
+    For a screening that is not ``screened`` it gives the reason.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def structured_report(screening: Screening, source: Path, *, revision: str = "")
     source
         The DICOM file that it was made from.
     revision
-        Tells apart sources that wrongly share one SOP instance UID.
+        Distinguishes sources that wrongly share one SOP instance UID.
 
     Returns
     -------

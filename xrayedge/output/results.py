@@ -1,4 +1,4 @@
-"""A file of results that grows image by image and can be taken up again after a crash."""
+"""A results file that grows image by image and can be resumed after a crash."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "'")
 
 
 class ResultsFile:
-    """Rows of screenings in ``.csv`` or ``.jsonl``, each on the disk before the next is begun.
+    """Rows of screenings in ``.csv`` or ``.jsonl``, each on disk before the next one starts.
 
-    Opened on a file that is there, it goes on behind the last whole row. While it is open no other
+    An existing file is continued after its last complete row. While it is open no other
     can be opened on the same file, in this process or another.
 
     Parameters
@@ -59,7 +59,7 @@ class ResultsFile:
             self._lock()
             self._stream.seek(0)
             content = self._stream.read()
-            whole = content[: content.rfind(b"\n") + 1]  # a crash may have left half a row
+            whole = content[: content.rfind(b"\n") + 1]  # a crash may have left an incomplete row
             self._rows = self._take_up(whole, screener)
             self._size = len(whole)
             self._stream.truncate(self._size)

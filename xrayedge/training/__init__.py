@@ -1,1 +1,1 @@
-"""The workstation: data, network, recipe, training, evaluation. Needs the extra `train`."""
+"""The workstation: network, recipe, training, pruning. Needs the extra `train`."""

@@ -1,4 +1,4 @@
-"""Random variation of a training image, before preprocessing: geometry, exposure, sharpness."""
+"""Augmentation of training images before preprocessing: geometry, exposure, sharpness."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DEEPEST_INSET = 0.18  # of a side: the lungs begin further in
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training image may vary. Each number is the largest change either way.
+    """The strength of augmentation. Each number is the largest change in either direction.
 
     Parameters
     ----------
@@ -40,21 +40,21 @@ class Augmentation:
     erase
         Probability of blanking a rectangle, where burnt-in text or a device might be.
     text
-        Probability of burning letters in: a side marker or a few words, as in any hospital.
+        Probability of burnt-in text: a side marker or a few words, as in any hospital.
     collimate
         Probability of blanking bars along the sides, as a collimator or a film's edge does.
     style
-        Probability of moving the grey values towards another image's histogram, so that a
-        source's exposure and film do not give its class away.
+        Probability of moving the grey values towards another image's histogram, so that a source's
+        exposure and film do not reveal its class.
     border
-        Probability of surrounding the middle of the image with another image's outside, so
-        that labels, shields and collimation do not give the class away.
+        Probability of surrounding the middle of the image with another image's outside, so that
+        labels, shields and collimation do not reveal the class.
     texture
         Natural logarithm of the gain on each octave of detail: detectors and their software
         sharpen and smooth differently.
     detail
-        Probability of taking the finest detail from another image: what a detector, its
-        software and a journal's compression leave there then says nothing of the class.
+        Probability of taking the finest detail from another image: traces of a detector, its
+        software or a journal's compression then say nothing about the class.
     noise
         Largest standard deviation of added noise, as a fraction of the grey range.
     lung_crop
@@ -86,7 +86,7 @@ class Augmentation:
     ) -> NDArray[np.uint8]:
         """Vary ``uint8 [H, W]``; the result has the same shape.
 
-        ``other``, an image of any class and size, lends its style and its surroundings.
+        ``other``, an image of any class and size, provides its style and its surroundings.
         """
         return self.vary(pixels, other, rng)[0]
 
@@ -97,14 +97,14 @@ class Augmentation:
         rng: np.random.Generator,
         lung_box: Box | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """Vary an image, and say where its places went.
+        """Augment an image, and return how its pixels moved.
 
         Parameters
         ----------
         pixels
             ``uint8 [H, W]``.
         other
-            An image of any class and size, which lends its style and its surroundings.
+            An image of any class and size, which provides its style and its surroundings.
         lung_box
             Round both lungs, in fractions of the image's width and height.
 

@@ -1,4 +1,4 @@
-"""Average the weights of runs: one model, at no cost on the device (Wortsman et al. 2022)."""
+"""Average the weights of runs: one model, no cost on the device (Wortsman et al. 2022)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .train import finish, save, versions
 def average(
     runs: Sequence[Path], dataset: Dataset, out: Path, shares: Sequence[float] | None = None
 ) -> RunRecord:
-    """Write the mean of finished runs' weights as a run of its own.
+    """Write the mean of finished runs' weights as a new run.
 
-    Worth trying with runs that began with one another: between those the loss has no ridge, and
-    the mean of a model that knows its hospitals well and of one that was made to forget their
-    styles keeps much of both.
+    Useful for runs that were started from one another: there is no ridge in the loss between those,
+    and the mean of a model that knows its hospitals well and of one that was trained to ignore
+    their style keeps much of both.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A bundle as a finished run: training, pruning and conversion go on from what is shipped.
+"""A bundle as a finished run, so that training, pruning and conversion can start from it.
 
 The float file holds the weights, the manifest the recipe. A float32 file gives them back to the
 bit, a float16 file rounded to half precision, as the device has them.

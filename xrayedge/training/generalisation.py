@@ -1,4 +1,4 @@
-"""Leave one source out: the only honest guide to a hospital that training never saw."""
+"""Leave one source out: the honest estimate for a hospital that training never saw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .train import Progress, train
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A source, and how a model that never saw it judges its images."""
+    """A source, and the evaluation on it of a model that never saw it."""
 
     source: str
     evaluation: Evaluation
@@ -37,7 +37,7 @@ def leave_one_source_out(
 ) -> Iterator[LeftOut]:
     """For each source: train without its images, then score them.
 
-    A source without which a class would have no image left is passed over. The `test` split is
+    A source without which a class would have no image is skipped. The `test` split is
     never touched, so what is chosen by these metrics can still be tested.
 
     Parameters
@@ -45,7 +45,7 @@ def leave_one_source_out(
     dataset, recipe, data_name, weights, start
         As for `train.train`.
     out
-        Holds a run folder per source; finished ones are used again.
+        Holds a run folder per source; finished ones are reused.
     progress
         Gives the callback of `train.train` for a source.
 

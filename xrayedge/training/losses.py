@@ -1,4 +1,4 @@
-"""Cross-entropy that can forbid a source to give its class away."""
+"""Losses: cross-entropy within a source, maps of opacities, distillation."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Structured pruning: whole channels go, and what is left learns from the network it was.
+"""Structured pruning: whole channels are removed, and the rest learns from the original network.
 
-The result is a plain chain of 3x3 convolutions like the network it was made of, only narrower, so
-every engine runs it at full speed. Channels are judged by how much of the next layer's input they
-carry (as in ThiNet, Luo et al. 2017), what is left of each layer is fitted by least squares to what
-the whole one gave (He et al. 2017), and the network then learns from the whole one's activation
-maps on images that vary as in training (Hinton et al. 2015, Zagoruyko & Komodakis 2017).
+The result is a plain chain of 3x3 convolutions like the original, only narrower, so every engine
+runs it at full speed. Channels are judged by how much of the next layer's input they carry (as in
+ThiNet, Luo et al. 2017), what is left of each layer is fitted by least squares to what the whole
+one gave (He et al. 2017), and the network then learns from the whole one's activation maps on
+images that vary as in training (Hinton et al. 2015, Zagoruyko & Komodakis 2017).
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def importance(model: keras.Model, inputs: NDArray[np.uint8]) -> list[NDArray[np
 def plan(
     shares: Sequence[NDArray[np.float64]], widths: Widths, size: int, fraction: float
 ) -> Widths:
-    """The widths that lose least for what they save.
+    """The widths that lose least for the operations saved.
 
     Takes groups of channels one after another, each time from the layer where the least share is
     lost for the operations and weights saved, until both are down to the fraction.
@@ -512,7 +512,7 @@ def _recover(
     validation: _Validation,
     progress: Progress | None,
 ) -> None:
-    """Narrow the model to the record's recipe and let it learn from the views."""
+    """Narrow the model to the record's recipe and train it on the views."""
     if (folder / RECORD).exists():
         found = RunRecord.read(folder)
         made_of = (record.recipe, record.start, record.fraction, record.views)

@@ -1,4 +1,4 @@
-"""Named recipes: everything that decides how a model is trained, in one frozen value."""
+"""Named recipes: everything that determines how a model is trained, in one frozen value."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def _of_the_paper(equalisation: Equalisation) -> Recipe:
     )
 
 
-#: Everything that a hospital leaves in its images varies, and not the lungs.
+#: Varies everything that a hospital leaves in its images except the lungs.
 ROBUST = Augmentation(
     zoom=0.15,
     gamma=0.5,

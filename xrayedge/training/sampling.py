@@ -255,7 +255,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
 
 
 def _turn_or_invert(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What is no frontal chest is none whichever way it lies: half turned, a fifth inverted."""
+    """Images that are not frontal chests stay so when turned: half are turned, a fifth inverted."""
     if rng.random() < 0.5:
         pixels = np.rot90(pixels, int(rng.integers(1, 4)))
     if rng.random() < 0.2:

@@ -1,4 +1,4 @@
-"""Train a model by a recipe into a run folder, resumable after every epoch."""
+"""Train a model by a recipe into a run folder; resumable after every epoch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train(
     start: Path | None = None,
     progress: Progress | None = None,
 ) -> RunRecord:
-    """Train, or go on with an interrupted run.
+    """Train, or resume an interrupted run.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def train(
     recipe
         What to do.
     out
-        The run folder. If it holds an unfinished run of the same recipe and data, that goes on.
+        The run folder. An unfinished run of the same recipe and data in it is resumed.
     data_name
         How the dataset was named, for the record.
     weights
