@@ -1,7 +1,7 @@
 """Training on small images, with the frontal check's network: seconds, not minutes."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,14 +13,8 @@ pytest.importorskip("sklearn")
 from xrayedge.data import Sample, load_dataset
 from xrayedge.errors import DatasetError, RunError
 from xrayedge.training import network
-from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
-from xrayedge.training.calibration import (
-    fit_temperature,
-    fit_threshold,
-)
 from xrayedge.training.generalisation import leave_one_source_out
-from xrayedge.training.losses import SourceAwareCrossentropy, targets
 from xrayedge.training.network import activation_map_model
 from xrayedge.training.pruning import (
     FINAL,
@@ -239,55 +233,6 @@ def test_a_finished_or_foreign_run_is_not_overwritten(dataset, recipe, tmp_path)
     assert (tmp_path / MODEL).read_bytes() == before
 
 
-def test_the_mean_of_the_map_is_the_logit():
-    model = network.build(network.ARCHITECTURES["frontal"], size=96, classes=3)
-    inputs = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 1), np.uint8)
-    maps = np.asarray(network.activation_map_model(model)(inputs))
-    assert maps.shape == (2, 3, 3, 3)
-    assert np.allclose(maps.mean(axis=(1, 2)), np.asarray(model(inputs)), atol=1e-5)
-
-
-def test_grey_imagenet_weights_equal_the_colour_network_inside_the_image(tmp_path):
-    """block1_conv1 of the grey network against Keras' own three-channel preprocessing."""
-    rng = np.random.default_rng(0)
-    weights = {}
-    channels = 3
-    for block, widths in enumerate(network.ARCHITECTURES["vgg16"].blocks, start=1):
-        for conv, width in enumerate(widths, start=1):
-            name = f"block{block}_conv{conv}"
-            shape = (3, 3, channels, width)
-            weights[f"{name}/kernel"] = rng.normal(0, 0.01, shape).astype(np.float32)
-            weights[f"{name}/bias"] = rng.normal(0, 0.01, width).astype(np.float32)
-            channels = width
-    path = tmp_path / "weights.npz"
-    np.savez(path, **weights)
-    model = network.build(network.ARCHITECTURES["vgg16"], size=224, classes=3)
-    network.load_imagenet(model, path)
-    grey = rng.integers(0, 256, (1, 224, 224, 1), np.uint8)
-    first = keras.Model(model.inputs[0], model.get_layer("block1_conv1").output)
-    found = np.asarray(first(grey))
-    colour = keras.applications.vgg16.preprocess_input(
-        np.repeat(grey, 3, axis=3).astype(np.float32)
-    )
-    reference = keras.layers.Conv2D(64, 3, padding="same", activation="relu")
-    reference.build((1, 224, 224, 3))
-    reference.set_weights([weights["block1_conv1/kernel"], weights["block1_conv1/bias"]])
-    expected = np.asarray(reference(colour))
-    assert np.allclose(found[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-3)
-    assert not np.any(model(grey)), "the head favours a class before it has learnt anything"
-
-
-def test_a_file_that_holds_no_weights_is_one_clear_error(tmp_path):
-    model = network.build(network.ARCHITECTURES["vgg16"], size=224, classes=3)
-    path = tmp_path / "weights.npz"
-    path.write_text("no weights")
-    with pytest.raises(RunError, match="weights"):
-        network.load_imagenet(model, path)
-    np.savez(path, other=np.zeros(3))
-    with pytest.raises(RunError, match="block1_conv1/kernel"):
-        network.load_imagenet(model, path)
-
-
 def test_classes_are_drawn_equally_and_small_sources_more_often():
     samples = (
         [Sample(None, "ill", "train", str(n), "big") for n in range(81)]
@@ -484,96 +429,6 @@ def test_the_plan_takes_what_is_worth_least_for_its_cost():
     assert plan(uneven, ((32,), (32,)), 8, 0.6) == ((32,), (16,))
 
 
-def test_augmentation_keeps_shape_and_follows_its_seed():
-    pixels = np.tile(np.arange(120, dtype=np.uint8), (90, 1))
-    lender = np.full((50, 70), 200, np.uint8)
-    often = ("blur", "erase", "collimate", "style", "border", "detail", "text")
-    chances = dict.fromkeys(often, 1.0)
-    strong = Augmentation(**chances, texture=0.5, noise=0.02)
-    one, same, other = (
-        strong.apply(pixels, lender, np.random.default_rng(seed)) for seed in (1, 1, 2)
-    )
-    assert one.shape == pixels.shape
-    assert one.dtype == np.uint8
-    assert np.array_equal(one, same)
-    assert not np.array_equal(one, other)
-
-
-def test_no_augmentation_changes_nothing():
-    pixels = np.tile(np.arange(120, dtype=np.uint8), (90, 1))
-    none = Augmentation(**{one.name: 0.0 for one in fields(Augmentation)})
-    assert np.array_equal(none.apply(pixels, pixels, np.random.default_rng(0)), pixels)
-
-
-def test_another_images_border_leaves_the_middle_alone():
-    nothing = {one.name: 0.0 for one in fields(Augmentation)}
-    bordered = Augmentation(**{**nothing, "border": 1.0})
-    dark, bright = np.zeros((100, 80), np.uint8), np.full((40, 40), 255, np.uint8)
-    for seed in range(20):
-        result = bordered.apply(dark, bright, np.random.default_rng(seed))
-        assert (result[25:75, 20:60] == 0).all()
-        assert result[[0, 0, -1, -1], [0, -1, 0, -1]].min() > 200
-
-
-def test_a_matched_histogram_is_the_others():
-    nothing = {one.name: 0.0 for one in fields(Augmentation)}
-    styled = Augmentation(**{**nothing, "style": 1.0})
-    ramp = np.tile(np.arange(0, 128, dtype=np.uint8), (64, 1))
-    bright = np.tile(np.arange(128, 256, dtype=np.uint8), (64, 1))
-    means = [styled.apply(ramp, bright, np.random.default_rng(n)).mean() for n in range(20)]
-    assert ramp.mean() <= min(means) < max(means) <= bright.mean()  # each by a share of its own
-
-
-def test_another_images_detail_leaves_the_shades_alone():
-    nothing = {one.name: 0.0 for one in fields(Augmentation)}
-    detailed = Augmentation(**{**nothing, "detail": 1.0})
-    shades = np.tile(np.linspace(60, 190, 128).astype(np.uint8), (128, 1))
-    speckled = np.random.default_rng(0).integers(90, 160, (128, 128), dtype=np.uint8)
-    result = detailed.apply(shades, speckled, np.random.default_rng(0)).astype(float)
-    assert np.abs(cv2.blur(result, (33, 33)) - shades)[20:-20, 20:-20].max() < 6
-    assert np.abs(np.diff(result, axis=0)).mean() > 5  # the shades have none along this axis
-
-
-def test_burnt_in_text_leaves_most_of_the_image_alone():
-    nothing = {one.name: 0.0 for one in fields(Augmentation)}
-    written = Augmentation(**{**nothing, "text": 1.0})
-    grey = np.full((300, 250), 128, np.uint8)
-    shares = [
-        (written.apply(grey, grey, np.random.default_rng(n)) != 128).mean() for n in range(30)
-    ]
-    assert max(shares) < 0.2
-    assert np.median(shares) > 0
-
-
-def test_within_a_source_a_class_it_never_holds_is_no_rival():
-    labels = np.array([0, 1])
-    rivals = np.array([[True, False, True], [False, True, True]])
-    wanted = targets(np.eye(3, dtype=bool)[labels], rivals)
-    logits = np.array([[1.0, 5.0, 0.0], [-9.0, 1.0, 0.0]], np.float32)
-    within = np.asarray(SourceAwareCrossentropy(share=1.0).call(wanted, logits))
-    assert within == pytest.approx(np.log(1 + np.exp(-1.0)), rel=1e-4)
-    plain = np.asarray(SourceAwareCrossentropy(label_smoothing=0.1).call(wanted, logits))
-    keras_own = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=0.1, reduction=None
-    )(wanted[:, 0], logits)
-    assert plain == pytest.approx(np.asarray(keras_own), rel=1e-4)
-
-
 def test_a_recipe_survives_the_record():
     for recipe in RECIPES.values():
         assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
-
-
-def test_temperature_undoes_overconfidence():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(20_000, 3))
-    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = np.array([rng.choice(3, p=chance) for chance in chances])
-    assert fit_temperature(logits * 4.0, labels) == pytest.approx(4.0, rel=0.05)
-
-
-def test_the_threshold_lies_in_the_middle_of_the_gap():
-    scores = np.array([0.05, 0.1, 0.2, 0.8, 0.9])
-    assert fit_threshold(scores, scores > 0.5) == pytest.approx(0.5)
-    overlapping = fit_threshold(np.array([0.1, 0.6, 0.4, 0.9]), np.array([0, 0, 1, 1], bool))
-    assert overlapping == pytest.approx(0.25) or overlapping == pytest.approx(0.75)
