@@ -1,5 +1,5 @@
 import pytest
-from peers import Namespace
+from pacs import Namespace
 
 
 @pytest.fixture(scope="module")

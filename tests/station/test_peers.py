@@ -13,7 +13,7 @@ pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("pynetdicom")
 
 from conftest import dicom_file
-from peers import Orthanc, Station, wait_for
+from pacs import Orthanc, Station, wait_for
 
 pytestmark = pytest.mark.peers
 
