@@ -247,7 +247,7 @@ def test_damaged_labelled_images_are_counted_and_left_out(small, labelled, tmp_p
 
 def test_labels_of_the_plot_lie_apart_and_inside(saved):
     pytest.importorskip("matplotlib")
-    from matplotlib.backends.backend_agg import MetricCanvasAgg
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
     row = Report.read(saved).rows[0]
@@ -257,7 +257,7 @@ def test_labels_of_the_plot_lie_apart_and_inside(saved):
         for number in range(12)
     )  # fmt: skip
     metric, labels = draw(replace(Report.read(saved), rows=rows))
-    renderer = MetricCanvasAgg(metric).get_renderer()
+    renderer = FigureCanvasAgg(metric).get_renderer()
     boxes = [Text.get_window_extent(label, renderer) for label in labels]
     assert len(boxes) == 12
     for number, box in enumerate(boxes):
