@@ -13,7 +13,7 @@ import pytest
 from xrayedge.golden import TOLERANCES
 
 PROJECT = Path(__file__).parents[1]
-MAX_WHEEL_BYTES = 70_000_000
+MAX_WHEEL_BYTES = 15_000_000
 
 #: Newest glibc's minor version, and Python.
 SYSTEMS = {
