@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -43,7 +44,7 @@ def _run_lengths(pixels: _Pixels) -> bytes:
 
 
 #: Bits stored, and the encoder; `None` where pydicom writes it.
-_ENCODINGS: dict[str, tuple[str, int, Callable[[_Pixels], bytes] | None]] = {
+_ENCODINGS: dict[str, tuple[str, int, Callable[..., Any] | None]] = {
     "Explicit VR Little Endian": (uid.ExplicitVRLittleEndian, 15, None),
     "Deflated": (uid.DeflatedExplicitVRLittleEndian, 15, None),
     "RLE": (uid.RLELossless, 15, _run_lengths),
@@ -68,7 +69,7 @@ _ENCODINGS: dict[str, tuple[str, int, Callable[[_Pixels], bytes] | None]] = {
 def write(path: Path, name: str) -> None:
     """The radiograph in an encoding."""
     syntax, bits, encode = _ENCODINGS[name]
-    dataset = pydicom.dcmread(get_testdata_file(_RADIOGRAPH))
+    dataset = pydicom.dcmread(str(get_testdata_file(_RADIOGRAPH)))
     stored = dataset.pixel_array >> (15 - bits)
     dataset.WindowCenter, dataset.WindowWidth = (1 << bits) / 2, (1 << bits) - 2
     dataset.BitsStored, dataset.HighBit = bits, bits - 1
@@ -107,7 +108,10 @@ def main() -> None:
             path = Path(folder) / "image.dcm"
             write(path, name)
             seconds: dict[str, list[float]] = {"pydicom": [], "xrayedge": []}
-            there = {"pydicom": read_with_pydicom, "xrayedge": lambda one: read(one).pixels}
+            there: dict[str, Callable[[Path], NDArray[np.uint8]]] = {
+                "pydicom": read_with_pydicom,
+                "xrayedge": lambda one: read(one).pixels,
+            }
             found = {}
             for _ in range(rounds + 1):  # the first warms up
                 for reader, function in there.items():
