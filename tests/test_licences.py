@@ -13,7 +13,7 @@ DEVICE = ("onnx", "tflite", "dicom", "dicom-out", "fleet", "station")
 #: say it.
 ALLOWED = {
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "HPND", "ISC",
-    "MIT", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Zlib",
+    "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Zlib",
     "3-Clause BSD License", "Apache 2.0", "Apache License 2.0", "Apache License, Version 2.0",
     "Apache Software License", "BSD", "BSD License", "BSD-like", "MIT License",
     "Mozilla Public License 2.0 (MPL 2.0)", "Python Software Foundation License",

@@ -9,6 +9,9 @@ import pytest
 from xrayedge import Screener
 from xrayedge.golden import TOLERANCES
 
+#: Pixels of the example that one step of the enlarged map of opacities covers.
+ONE_STEP = 32
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -19,6 +22,10 @@ def test_the_example_result_is_the_default_models(chest):
     assert list(found) == list(shown)
     told, measured = ({**one.pop("probabilities")} for one in (shown, found))
     assert measured == pytest.approx(told, abs=TOLERANCES["int8"])
+    told, measured = (one.pop("opacities") for one in (shown, found))
+    for one, other in zip(told, measured, strict=True):
+        assert other["score"] == pytest.approx(one["score"], abs=TOLERANCES["int8"])
+        assert other["box"] == pytest.approx(one["box"], abs=ONE_STEP)
     for inexact in ("source", "frontal_score", "timings_ms"):
         del shown[inexact], found[inexact]
     assert found == shown

@@ -70,7 +70,7 @@ def test_what_is_lost_is_the_first_one_s_metric_less_the_second_one_s():
 
 def test_it_is_said_what_the_peers_began_with():
     both_random = beginnings({})
-    assert "MobileNetV2 and DenseNet121 began with random weights" in both_random
+    assert "MobileNetV2 and DenseNet121 started from random weights" in both_random
     one = beginnings({"MobileNetV2": "folder/imagenet.weights.h5"})
     assert "MobileNetV2 began with imagenet.weights.h5." in one
-    assert "DenseNet121 began with random weights" in one
+    assert "DenseNet121 started from random weights" in one

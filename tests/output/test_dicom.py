@@ -90,8 +90,9 @@ def test_the_report_holds_finding_probabilities_model_and_disclaimer(
     assert found["Finding"].CodeMeaning.startswith("Suspected")
     for name, probability in screening.probabilities.items():
         assert found[f"Probability of {name}"] == pytest.approx(probability, abs=1e-5)
-    assert found["Algorithm Name"] == [screening.model]
-    assert found["Algorithm Version"] == [screening.version]
+    # Of the finding, and again of each opacity.
+    assert set(found["Algorithm Name"]) == {screening.model}
+    assert set(found["Algorithm Version"]) == {screening.version}
     assert DISCLAIMER in found["Algorithm Parameters"]
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0]
     assert evidence.StudyInstanceUID == original.StudyInstanceUID
@@ -126,7 +127,9 @@ def test_the_capture_shows_the_overlay_in_little_space(screening, chest, origina
 
 
 def test_a_refused_image_gets_a_report_that_says_why(screening, chest, tmp_path):
-    refused = replace(screening, status="rejected", reason="not-frontal", probabilities=None)
+    refused = replace(
+        screening, status="rejected", reason="not-frontal", probabilities=None, opacities=()
+    )
     report = written(structured_report(refused, chest), tmp_path / "report.dcm")
     found = said(report)
     assert found["Not screened, because"].CodeMeaning == "Not frontal"
