@@ -39,3 +39,9 @@ def test_the_snippet_for_embedding_runs_as_pasted(chest, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     exec(compile(snippet, str(page), "exec"), {})
     assert capsys.readouterr().out == "inbox/one.dcm covid\n"
+
+
+def test_readme_links_every_page_of_docs():
+    text = README.read_text(encoding="utf-8")
+    pages = {f"docs/{path.name}" for path in README.with_name("docs").glob("*.md")}
+    assert pages == set(re.findall(r"\]\((docs/[\w-]+\.md)", text))
