@@ -1,0 +1,30 @@
+"""Structured pruning: whole channels are removed, and the rest learns from the original network.
+
+The result is a plain chain of 3x3 convolutions like the original, only narrower, so every engine
+runs it at full speed. Channels are judged by how much of the next layer's input they carry (as in
+ThiNet, Luo et al. 2017), what is left of each layer is fitted by least squares to what the whole
+one gave (He et al. 2017), and the network then learns from the whole one's activation maps on
+images that vary as in training (Hinton et al. 2015, Zagoruyko & Komodakis 2017).
+"""
+
+from .narrowing import at_its_size, narrow
+from .planning import Widths, importance, layer_costs, plan
+from .recovery import FINAL, FULL_RATE_WIDTH, at_its_width
+from .stepwise import of_half_the_side, prune
+from .views import VIEWS, Views
+
+__all__ = [
+    "FINAL",
+    "FULL_RATE_WIDTH",
+    "VIEWS",
+    "Views",
+    "Widths",
+    "at_its_size",
+    "at_its_width",
+    "importance",
+    "layer_costs",
+    "narrow",
+    "of_half_the_side",
+    "plan",
+    "prune",
+]

@@ -1,0 +1,172 @@
+"""Prune a trained run: plan, narrow and recover, in steps, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from ...data import Dataset
+from ...errors import RunError
+from ..network import ARCHITECTURES
+from ..recipe import ROBUST, Recipe
+from ..run import MODEL, RECORD, RunRecord, own_run
+from ..train import Progress, versions
+from .narrowing import at_its_size
+from .planning import importance, plan
+from .recovery import FINAL, RECOVERY, recover, validation_of
+from .views import VIEWS, Views
+
+
+def prune(
+    teacher: Path,
+    dataset: Dataset,
+    fraction: float,
+    out: Path,
+    *,
+    steps: int = 1,
+    half_side: bool = False,
+    views: Path | None = None,
+    view_count: int = VIEWS,
+    changes: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+    on_view: Callable[[int, int], None] | None = None,
+) -> RunRecord:
+    """Make a narrower network of a trained one, in steps with recovery in between.
+
+    Parameters
+    ----------
+    teacher
+        A finished run of a classifier.
+    dataset
+        What the teacher was trained on: the split ``train`` to judge channels and to learn from,
+        ``val`` for the temperature.
+    fraction
+        Of the teacher's multiply-accumulates, and of its weights, to keep at most.
+    half_side
+        Whether the input's side is halved as well, which alone leaves a quarter of the operations.
+        The last pooling then goes, and the map keeps its places. ``fraction`` counts from there.
+    out
+        The run folder. An interrupted pruning goes on there.
+    steps
+        In how many steps, with a short recovery between them.
+    views
+        Folder for the varied images and the teacher's maps of them; several prunings may share
+        it. Without one they are kept in ``out`` and removed at the end.
+    view_count
+        Views of each training image.
+    changes
+        To the recipe: ``phases``, one, of the last recovery, ``seed``, ``precision``. Networks
+        of over `FULL_RATE_WIDTH` channels learn at a lower rate than the phase's.
+    progress
+        Called after each epoch, as in `train.train`.
+    on_view
+        Called after the teacher has seen one view of every image, with how many of how many.
+
+    Raises
+    ------
+    RunError
+        The teacher is not a finished run on these data, the fraction can't be reached, a folder
+        holds another run, or views of one, or the architecture has none for half the side.
+    """
+    parent = RunRecord.read(teacher)
+    if not parent.finished or not parent.goes_on_with(dataset):
+        raise RunError(f"{teacher}: not a finished run on these data")
+    if not 0.0 < fraction <= 1.0:
+        raise RunError(f"the fraction to keep must be above 0 and at most 1, not {fraction}")
+    if not any(sample.label in dataset.classes for sample in dataset.split("val")):
+        raise RunError("the temperature is fitted on the split val, which holds no images")
+    settings: dict[str, Any] = {
+        "name": "pruned",
+        "phases": (FINAL,),
+        "augmentation": ROBUST,
+        "batch_size": 32,
+        "weight_decay": 1e-4,
+        "label_smoothing": 0.0,
+        "dropout": 0.0,
+        "within_source": 0.0,
+        "keep": "last",
+        # Not the teacher's: without the instructions for it, bfloat16 takes ten times as long.
+        "precision": "float32",
+    }
+    recipe = replace(parent.recipe, **{**settings, **(changes or {})})
+    if half_side:
+        recipe = of_half_the_side(recipe)
+    with own_run(out):
+        return _prune(
+            teacher,
+            parent,
+            dataset,
+            recipe,
+            fraction,
+            out,
+            steps,
+            views,
+            view_count,
+            progress,
+            on_view,
+        )
+
+
+def _prune(
+    teacher: Path,
+    parent: RunRecord,
+    dataset: Dataset,
+    recipe: Recipe,
+    fraction: float,
+    out: Path,
+    steps: int,
+    views: Path | None,
+    view_count: int,
+    progress: Progress | None,
+    on_view: Callable[[int, int], None] | None,
+) -> RunRecord:
+    if (out / RECORD).exists():
+        found = RunRecord.read(out)
+        made_of = (replace(found.recipe, widths=None), found.start, found.fraction, found.views)
+        if made_of != (replace(recipe, widths=None), parent.to_dict(), fraction, view_count):
+            raise RunError(f"{out}: holds another run; give another folder")
+        if found.finished:
+            return found
+    shown = Views(views or out / "views", teacher, dataset, recipe, view_count, on_view)
+    whole = keras.saving.load_model(teacher / MODEL, compile=False)
+    model = at_its_size(whole, recipe, len(dataset.classes))
+    widths = parent.recipe.widths or ARCHITECTURES[parent.recipe.architecture].blocks
+    validation = validation_of(whole, parent.recipe.preprocessing, dataset, recipe)
+    for step in range(1, steps + 1):
+        last = step == steps
+        folder = out if last else out / f"step-{step}"
+        goal = plan(
+            importance(model, shown.sample),
+            widths,
+            recipe.preprocessing.size,
+            fraction ** (1 / steps),
+        )
+        step_recipe = replace(recipe, widths=goal, phases=recipe.phases if last else (RECOVERY,))
+        record = RunRecord(
+            step_recipe,
+            dataset.classes,
+            parent.data_of(dataset),
+            versions(),
+            parent.to_dict(),
+            fraction=fraction,
+            views=view_count,
+        )
+        recover(model, record, folder, shown, validation, progress)
+        model = keras.saving.load_model(folder / MODEL, compile=False)
+        widths = goal
+    if views is None:
+        shown.remove()
+    return RunRecord.read(out)
+
+
+def of_half_the_side(recipe: Recipe) -> Recipe:
+    """The recipe for the architecture's like for inputs of half the side."""
+    architecture = ARCHITECTURES[recipe.architecture].half_side
+    if architecture is None:
+        raise RunError(f"there is no {recipe.architecture} for inputs of half the side")
+    smaller = replace(recipe.preprocessing, size=recipe.preprocessing.size // 2)
+    return replace(recipe, architecture=architecture, preprocessing=smaller)
