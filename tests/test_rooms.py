@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CODE = {"xrayedge": ROOT / "xrayedge", "xrayedge.converters": ROOT / "converters"}
+LONGEST_FILE = 450  # lines, without a reason at its top
 KERAS, TENSORFLOW = {"keras"}, {"tensorflow", "tf2onnx", "tensorflow_model_optimization"}
 
 
@@ -103,3 +104,11 @@ def test_only_training_and_converters_know_keras(module):
     used = {name.split(".")[0] for name in imports(module, everywhere=True)}
     assert room(module) in {"training", "converters"} or not used & (KERAS | TENSORFLOW)
     assert room(module) == "converters" or not used & TENSORFLOW
+
+
+@pytest.mark.parametrize("folder", ["xrayedge", "converters", "examples", "tests"])
+def test_a_long_file_gives_its_reason(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        told = any("A long file" in line for line in lines[:20])
+        assert len(lines) <= LONGEST_FILE or told, f"{path.relative_to(ROOT)}: {len(lines)} lines"

@@ -229,3 +229,14 @@ def test_46_fragments_without_end():
     assert read_within(content[:table] + b"\xfe\xff\x00\xe0\x00\x00\x00\x00" * 2_000_000) == (
         "unreadable"
     )
+
+
+@pytest.mark.parametrize(("columns", "bits"), [(30, 8), (31, 8), (30, 16)])
+def test_48_colour_halved_across_an_odd_row(columns, bits):
+    """Two pixels share a colour; the third has none."""
+    dataset = dicom_dataset(SQUARE, PhotometricInterpretation="YBR_FULL_422", SamplesPerPixel=3)
+    dataset.Rows, dataset.Columns = 100, columns
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.PixelData = bytes(2 * 100 * columns * bits // 8 + columns % 2)
+    expected = "read" if (columns, bits) == (30, 8) else "unreadable"
+    assert read_within(dicom_bytes(dataset)) == expected

@@ -275,6 +275,11 @@ def _pixels(header: _Header, frame: Frame, limits: Limits) -> NDArray[Any]:
         bits = np.unpackbits(_cut(raw, (count + 7) // 8, header), bitorder="little")
         return bits[:count].reshape(frame.shape)
     if frame.photometric == "YBR_FULL_422":  # PS3.3 C.7.6.3.1.2: Y, Y, Cb, Cr of two pixels
+        if frame.columns % 2 or frame.allocated != 8:
+            raise header.unreadable(
+                f"colour halved across needs an even number of columns of 8 bits, not "
+                f"{frame.columns} of {frame.allocated}"
+            )
         pairs = _cut(raw, 2 * count, header).reshape(frame.rows, -1, 4)
         luma = pairs[:, :, :2].reshape(frame.rows, -1)
         return luma[:, :, np.newaxis]

@@ -5,6 +5,8 @@ patient and the study is copied as the bytes that came, never interpreted: an od
 character set is left to the archive, and can't be garbled, blanked or logged here. So highdicom
 builds each object around a `_placeholder`, whose elements are replaced by the source's before the
 object is written. Needs the extra ``dicom-out``.
+
+A long file, because the report and the capture share these rules and the source's elements.
 """
 
 from __future__ import annotations
