@@ -144,6 +144,22 @@ def test_signed_padding_may_be_written_as_unsigned():
     assert read(dicom_bytes(padded)).pixels.tolist() == [[0, 0, 153, 255]]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", None])
+@pytest.mark.parametrize("slope", ["1e300", "-1e300", "1e-320", "1e304", "1e307"])
+def test_slopes_at_the_ends_of_floats_are_read_or_refused_in_silence(function, slope):
+    window = {"WindowCenter": "1e-300", "WindowWidth": "1.0000000001", "VOILUTFunction": function}
+    pixels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of what it is asked to write
+        dataset = dicom_dataset(
+            pixels, RescaleSlope=slope, RescaleIntercept="0", **(window if function else {})
+        )
+        content = dicom_bytes(dataset)
+    with contextlib.suppress(UnreadableError):
+        assert read(content).pixels.shape == (16, 16)
+
+
 @pytest.mark.parametrize("slope", ["nan", "inf", "1e400"])
 def test_a_rescale_slope_that_is_no_number_is_refused(slope):
     """Not shown black, as a window of nothing is."""

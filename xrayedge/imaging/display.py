@@ -51,19 +51,23 @@ class Window:
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.uint8]:
         """The window of values, 0 to 255."""
+        with np.errstate(over="ignore"):  # so far from the centre that it is black or white
+            shares = self._shares(values)
+        return np.asarray(np.rint(np.clip(shares, 0.0, 1.0) * 255.0), np.uint8)
+
+    def _shares(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same before it is cut off at black and white."""
         if self.function == "SIGMOID":
             # Beyond 700 the exponential overflows, where the curve is flat.
-            steepness = np.clip(-4.0 * (values - self.centre) / self.width, -700.0, 700.0)
-            shares = 1.0 / (1.0 + np.exp(steepness))
-        elif self.function == "LINEAR_EXACT":
-            shares = (values - self.centre) / self.width + 0.5
-        else:
-            # Of width 1: a step at the centre less a half.
-            middle, width = self.centre - 0.5, self.width - 1.0
-            if width == 0.0:
-                return np.where(values > middle, 255, 0).astype(np.uint8)
-            shares = (values - middle) / width + 0.5
-        return np.asarray(np.rint(np.clip(shares, 0.0, 1.0) * 255.0), np.uint8)
+            steepness = np.clip(-4.0 * ((values - self.centre) / self.width), -700.0, 700.0)
+            return np.asarray(1.0 / (1.0 + np.exp(steepness)))
+        if self.function == "LINEAR_EXACT":
+            return np.asarray((values - self.centre) / self.width + 0.5)
+        # Of width 1: a step at the centre less a half.
+        middle, width = self.centre - 0.5, self.width - 1.0
+        if width == 0.0:
+            return np.asarray(values > middle, np.float64)
+        return np.asarray((values - middle) / width + 0.5)
 
 
 WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
@@ -106,7 +110,9 @@ class Display:
         """
         stored = self._values(every_value(pixels.dtype))
         values = self._modality_values(stored)
-        if not np.isfinite(values).all():
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread = values.max() - values.min()
+        if not np.isfinite(spread):
             raise ValueError("the rescale slope gives infinite values")
         absent = np.zeros(stored.shape, bool)
         if self.padding is not None:

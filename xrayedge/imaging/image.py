@@ -86,8 +86,12 @@ def scale_to_bytes(values: NDArray[np.generic], source: str) -> NDArray[np.uint8
 
 def scale(numbers: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """Scale floats, ``low`` to 0 and ``high`` to 255 and beyond to the same; overwrites them."""
-    numbers -= low
-    numbers *= 255.0 / (high - low) if high > low else 0.0
+    factor = 255.0 / (high - low) if high > low else 0.0
+    if not np.isfinite(factor):  # they differ by less than any grey value could show
+        return np.where(numbers > low, 255, 0).astype(np.uint8)
+    with np.errstate(over="ignore"):  # far beyond the range, which is black or white
+        numbers -= low
+        numbers *= factor
     np.rint(numbers, out=numbers)
     np.clip(numbers, 0.0, 255.0, out=numbers)
     return numbers.astype(np.uint8)
