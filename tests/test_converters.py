@@ -298,7 +298,8 @@ def test_tflite_runtime_2_14_gives_the_same_scores(old_python, bundle, inputs, t
         [old_python, "-c", OLD_RUNTIME, path, tmp_path / "inputs.npy", tmp_path / "maps.npy"],
         check=True,
     )
-    found = probabilities(np.load(tmp_path / "maps.npy"), bundle.classifier.temperature)
+    maps = np.load(tmp_path / "maps.npy")[..., : len(bundle.classifier.classes)]
+    found = probabilities(maps, bundle.classifier.temperature)
     expected = scores(bundle, inputs, "tflite", precision)
     assert np.abs(found - expected).max() < (0.02 if precision == "int8" else 1e-4)
 
