@@ -40,7 +40,8 @@ _STYLE = (
     # A table that is wider than the window scrolls by itself, not with the page.
     ".table{overflow-x:auto;margin:1em 0}table{border-collapse:collapse}"
     "td,th{padding:.2em .6em;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}"
-    ".parts{font-size:13px}.parts td{white-space:nowrap}.parts td:first-child{white-space:normal}"
+    ".parts{font-size:13px}.parts td{white-space:nowrap}.parts td:first-child{white-space:normal;"
+    "min-width:11em}.parts th{min-width:4.5em}"
     "small{color:#555}img{max-width:100%}"
 )
 
