@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-os.environ["XRAYEDGE_MODELS"] = (
-    os.devnull
-)  # whatever is installed on this machine is not under test
+# Whatever is installed on this machine is not under test.
+os.environ["XRAYEDGE_MODELS"] = os.devnull
+
+#: In the checkout, whether or not its distribution is installed.
+VGG16 = Path(__file__).parents[1] / "distributions" / "vgg16" / "xrayedge_vgg16" / "vgg16"
 
 _DATA = Path(os.environ.get("XRAYEDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

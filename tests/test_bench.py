@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import VGG16
 
 from xrayedge import BundleError, EngineError, ModelBundle, read
 from xrayedge.bench import stages, verdict
@@ -43,7 +44,7 @@ def small(tmp_path_factory):
 
     The TFLite file stands for a float32 one too.
     """
-    shipped = ModelBundle.load("vgg16")
+    shipped = ModelBundle.load(VGG16)
     folder = tmp_path_factory.mktemp("bundles") / "small"
     folder.mkdir()
     network = shipped.frontal.network

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import VGG16
 
 from xrayedge import BundleError, ModelBundle, reference, shipped_bundles
 from xrayedge.bundle import MANIFEST, SHIPPED, Interval, OpacitySettings
@@ -38,9 +39,10 @@ def test_shipped_files_are_what_their_manifest_says(name):
             assert len(bundle.read(variant)) == variant.size_bytes
 
 
-def test_vgg16_is_shipped():
-    assert "vgg16" in shipped_bundles()
-    assert ModelBundle.load("vgg16").classifier.classes == ("covid", "healthy", "pneumonia")
+def test_the_models_of_the_checkout_know_the_same_classes():
+    assert "vgg16-edge" in shipped_bundles()
+    for model in ("vgg16-edge", VGG16):
+        assert ModelBundle.load(model).classifier.classes == ("covid", "healthy", "pneumonia")
 
 
 def test_an_unknown_name_lists_the_right_ones():

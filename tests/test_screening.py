@@ -5,6 +5,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
+from conftest import VGG16
 
 from xrayedge import BundleError, EngineError, ModelBundle, Screener, read, shipped_bundles
 from xrayedge.engines import available
@@ -181,7 +182,7 @@ def test_float16_is_close_to_int8(chest):
 
 def test_a_precision_that_is_not_there_lists_those_that_are():
     with pytest.raises(EngineError, match=r"no dynamic file.*int8 \(tflite\)"):
-        Screener("vgg16", precision="dynamic", engine="litert")
+        Screener(VGG16, precision="dynamic", engine="litert")
 
 
 def test_the_heatmap_shows_the_image_and_explains_the_label(screener, chest):

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import pytest
 from click.testing import CliRunner
+from conftest import VGG16
 
 from xrayedge import read
 from xrayedge.cli import main
@@ -73,7 +74,7 @@ def test_an_empty_folder_is_not_a_success(tmp_path):
         ["screen", "a.png", "--precision", "int2"],
         ["screen", "a.png", "--engine", "tensorrt"],
         ["screen", "a.png", "--threads", "0"],
-        ["screen", "a.png", "--precision", "float32", "--model", "vgg16"],
+        ["screen", "a.png", "--precision", "float32", "--model", str(VGG16)],
         ["screen", "a.png", "--out", "results.txt"],
         ["screen", "a.png", "--timeout", "nan"],
         ["screen", "a.png", "-"],
