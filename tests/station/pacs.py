@@ -19,6 +19,13 @@ import pytest
 SECONDS = 240.0  # until something that should happen counts as not happening: machines are busy
 
 
+def system_tool(name):
+    """The machine's own program: pynetdicom puts a `storescu` of its own beside the interpreter."""
+    beside = str(Path(sys.executable).parent)
+    folders = [one for one in os.environ["PATH"].split(os.pathsep) if one != beside]
+    return shutil.which(name, path=os.pathsep.join(folders))
+
+
 def wait_for(done, what, seconds=SECONDS):
     """Until `done()` gives something true."""
     deadline = time.monotonic() + seconds
@@ -35,7 +42,7 @@ class Namespace:
 
     def __init__(self, folder: Path) -> None:
         for tool in ("unshare", "nsenter", "ip", "storescu", "storescp", "echoscu", "curl"):
-            if shutil.which(tool) is None:
+            if system_tool(tool) is None:
                 pytest.skip(f"{tool} is not here: apt-get install dcmtk iproute2 curl util-linux")
         self.folder = folder
         self._processes: list[subprocess.Popen] = []
@@ -52,7 +59,8 @@ class Namespace:
 
     def command(self, *arguments):
         enter = ["nsenter", "-t", str(self._holder.pid), "-U", "-n", "--preserve-credentials"]
-        return [*enter, *map(str, arguments)]
+        program, *rest = map(str, arguments)
+        return [*enter, system_tool(program) or program, *rest]
 
     def run(self, *arguments, timeout=SECONDS):
         return subprocess.run(
