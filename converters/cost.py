@@ -12,7 +12,7 @@ from .calibration_set import IMAGES
 from .variants import INT8_WEIGHTS, VariantName
 
 #: GB: of TensorFlow alone, and for each million weights, as vgg16 took with its ONNX files.
-_BASE_MEMORY, _MEMORY_PER_MILLION = 1.3, 0.31
+_BASE_MEMORY, _MEMORY_PER_MILLION = 1.3, 0.38
 #: Multiply-accumulates a second of two cores with AVX-512, in float32; a guide, no more.
 _RATE = 60e9
 #: How often the calibration images go through the network, and those of `val` without a file.
