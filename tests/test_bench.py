@@ -40,10 +40,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A bundle whose classifier is the shipped frontal check: real files, and quick.
-
-    The TFLite file stands for a float32 one too.
-    """
+    """A bundle whose classifier is the shipped frontal check; its TFLite file is float32 too."""
     shipped = ModelBundle.load(VGG16)
     folder = tmp_path_factory.mktemp("bundles") / "small"
     folder.mkdir()
