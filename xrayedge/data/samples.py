@@ -104,6 +104,10 @@ class Dataset:
         """The samples of one split, in the data's own order."""
         return tuple(sample for sample in self.samples if sample.split == name)
 
+    def labelled(self, name: str) -> tuple[Sample, ...]:
+        """The samples of one split whose label is a class, not one of `NON_CLASSES`."""
+        return tuple(sample for sample in self.split(name) if sample.label in self.classes)
+
     def without(self, left_out: Sequence[tuple[str, str]]) -> Dataset:
         """The dataset without the images that have one of these ``(column, value)`` pairs.
 

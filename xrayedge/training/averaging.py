@@ -56,7 +56,7 @@ def average(
             raise RunError(f"{run}: not finished")
         if _kind(record) != _kind(first):
             raise RunError(f"{run}: another architecture, preprocessing or classes than {runs[0]}")
-    samples = [sample for sample in dataset.split("val") if sample.label in dataset.classes]
+    samples = dataset.labelled("val")
     if dataset.digest() != first.data["digest"] or not samples:
         raise RunError(f"an average needs the data of {runs[0]}, with a split val")
     models = [keras.saving.load_model(run / MODEL, compile=False) for run in runs]

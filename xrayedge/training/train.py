@@ -198,7 +198,7 @@ def versions() -> dict[str, str]:
 
 
 def _validation(dataset: Dataset, recipe: Recipe) -> _Validation | None:
-    samples = [sample for sample in dataset.split("val") if sample.label in dataset.classes]
+    samples = dataset.labelled("val")
     if not dataset.split("train"):
         raise RunError("training needs images in the split train")
     if not samples:
@@ -212,11 +212,10 @@ def _map_validation(dataset: Dataset, recipe: Recipe, places: tuple[int, int]) -
     """The split ``val``, labels that are no classes included, for `MapLoss`."""
     samples = dataset.split("val")
     inputs = model_inputs(samples, recipe.preprocessing)
-    unmoved = np.eye(2, 3)
+    # Boxes are in fractions, so any shape of the same fit does: here the input's own.
+    stretched, unmoved = replace(recipe.preprocessing, fit="stretch"), np.eye(2, 3)
     maps = [
-        # Boxes are in fractions, so any shape of the same fit does: here the input's own.
-        opacity_targets(sample.opacity_boxes or (), inputs.shape[1:3], unmoved, square, places)
-        for square in [replace(recipe.preprocessing, fit="stretch")]
+        opacity_targets(sample.opacity_boxes or (), inputs.shape[1:3], unmoved, stretched, places)
         for sample in samples
     ]
     classes = source_targets(samples, dataset.classes)

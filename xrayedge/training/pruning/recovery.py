@@ -40,7 +40,7 @@ class Validation:
 def validation_of(
     whole: keras.Model, seen_by_whole: Preprocessing, dataset: Dataset, recipe: Recipe
 ) -> Validation:
-    samples = [sample for sample in dataset.split("val") if sample.label in dataset.classes]
+    samples = dataset.labelled("val")
     labels = source_targets(samples, dataset.classes)
     maps = map_targets(whole, model_inputs(samples, seen_by_whole), labels[:, 0])
     return Validation(model_inputs(samples, recipe.preprocessing), maps, labels)
