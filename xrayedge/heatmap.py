@@ -48,6 +48,33 @@ def evidence(activation_map: NDArray[np.float32], channel: int) -> NDArray[np.fl
     return np.asarray(activation_map[:, :, channel] - others, np.float32)
 
 
+def layer(
+    activation_map: NDArray[np.float32],
+    preprocessing: Preprocessing,
+    probabilities: Mapping[str, float],
+    label: str,
+    height: int,
+    width: int,
+) -> NDArray[np.uint8]:
+    """The evidence for ``label`` alone, to be laid over an image of this size by somebody else.
+
+    Parameters
+    ----------
+    activation_map, preprocessing, probabilities, label
+        As of `overlay`.
+    height, width
+        In pixels.
+
+    Returns
+    -------
+    ``uint8 [height, width, 4]``: blue, green, red and alpha, which is 255 at the strongest place
+    and 0 where nothing speaks for the label.
+    """
+    strength = _strength(activation_map, preprocessing, probabilities, label, height, width)[0]
+    level = _level(strength)
+    return np.dstack([np.asarray(cv2.applyColorMap(level, _COLOURS), np.uint8), level])
+
+
 def overlay(
     pixels: NDArray[np.uint8],
     activation_map: NDArray[np.float32],
@@ -80,10 +107,9 @@ def overlay(
     """
     scale = _LONG_SIDE / max(pixels.shape)
     height, width = (max(1, round(side * scale)) for side in pixels.shape)
-    of_classes = activation_map[:, :, : len(probabilities)]
-    found = evidence(of_classes, list(probabilities).index(label))
-    strongest = max(float(found.max()), 0.0)
-    strength = preprocessing.restore(found / (strongest or 1.0), height, width)
+    strength, strongest = _strength(
+        activation_map, preprocessing, probabilities, label, height, width
+    )
     canvas = np.zeros(
         (height + _HEADER, width + _MARGIN + _BAR_WIDTH + _BAR_TEXT_WIDTH, 3), np.uint8
     )
@@ -97,6 +123,26 @@ def overlay(
     cv2.putText(canvas, title, (8, 21), _FONT, 0.7, _WHITE, 1, cv2.LINE_AA)
     cv2.putText(canvas, _RESEARCH, (8, 38), _FONT, 0.36, _WHITE, 1, cv2.LINE_AA)
     return canvas
+
+
+def _strength(
+    activation_map: NDArray[np.float32],
+    preprocessing: Preprocessing,
+    probabilities: Mapping[str, float],
+    label: str,
+    height: int,
+    width: int,
+) -> tuple[NDArray[np.float32], float]:
+    """``float32 [height, width]``, 1 at the strongest place, and the evidence there in logits."""
+    of_classes = activation_map[:, :, : len(probabilities)]
+    found = evidence(of_classes, list(probabilities).index(label))
+    strongest = max(float(found.max()), 0.0)
+    return preprocessing.restore(found / (strongest or 1.0), height, width), strongest
+
+
+def _level(strength: NDArray[np.float32]) -> NDArray[np.uint8]:
+    _, positive = cv2.threshold(strength, 0.0, 0.0, cv2.THRESH_TOZERO)
+    return np.asarray(cv2.convertScaleAbs(positive, alpha=255.0), np.uint8)
 
 
 def _resized(
@@ -138,8 +184,7 @@ def _blend(grey: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray[np
     In bytes and by tables, which is several times faster than in floats and, for the rounding of
     the level and of both parts of the sum, at most two grey levels off.
     """
-    _, positive = cv2.threshold(strength, 0.0, 0.0, cv2.THRESH_TOZERO)
-    level = cv2.convertScaleAbs(positive, alpha=255.0)
+    level = _level(strength)
     under = cv2.multiply(grey, cv2.LUT(level, _LEFT), scale=1.0 / 255.0)
     colours = cv2.LUT(cv2.cvtColor(level, cv2.COLOR_GRAY2BGR), _ADDED)
     return np.asarray(cv2.add(cv2.cvtColor(under, cv2.COLOR_GRAY2BGR), colours), np.uint8)

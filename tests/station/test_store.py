@@ -45,7 +45,7 @@ def test_a_job_goes_from_received_to_done(store):
     assert store.job(job).state == "done"
     assert store.job(job).result == {"label": "healthy"}
     assert np.array_equal(store.activation_map(job), heat)
-    assert [event.kind for event in store.events()] == ["received", "screened"]
+    assert [event.kind for event in store.events()] == ["received", "screening", "screened"]
 
 
 def test_the_same_instance_is_taken_once_and_other_bytes_are_noted(store):

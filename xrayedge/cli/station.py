@@ -6,6 +6,7 @@ import signal
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from ..files import write_atomically
 from ..station.config import StationConfig, load_config
 from ..station.store import Store
 from .printing import messages, printable
+
+if TYPE_CHECKING:
+    from ..station.console.auth import Role
 
 _NOT_THERE = 1
 _DEFAULT_STATE = Path("xrayedge-station")
@@ -55,8 +59,12 @@ def _run(config: StationConfig, state: Path) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: running.request_stop())
         running.start()
-        port = running.dicom_port
-        messages.print("station: ready" + (f", DICOM on port {port}" if port else ""))
+        port, url = running.dicom_port, running.url
+        messages.print(
+            "station: ready"
+            + (f", DICOM on port {port}" if port else "")
+            + (f", console at {url}" if url else "")
+        )
         running.run()
         messages.print("station: stopped")
 
@@ -70,6 +78,7 @@ def check(ctx: click.Context) -> None:
     """
     import tempfile
 
+    from ..station.console.server import check_console
     from ..station.inputs.dicom import DicomListener
     from ..station.service import check_destinations
     from ..station.state import StateFolder
@@ -77,6 +86,7 @@ def check(ctx: click.Context) -> None:
     _require()
     config = _config(ctx.obj[0])
     with tempfile.TemporaryDirectory() as folder, StateFolder(Path(folder)) as state:
+        check_console(config.console)
         if config.listen is not None:  # names and certificates
             DicomListener(config.listen, config.tls, config.destinations, state, "")
         found = check_destinations(config, state)
@@ -139,6 +149,33 @@ def init(path: Path) -> None:
     click.echo(f"{path} written; edit it, then: xrayedge station --config {path} check")
 
 
+@station.command()
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--user", required=True, metavar="NAME", help="Of one who uses the console.")
+@click.option(
+    "--role",
+    type=click.Choice(["reader", "operator", "admin"]),
+    default="reader",
+    show_default=True,
+    help="A reader looks; an operator sends images too; an admin changes settings too.",
+)
+@click.option("--remove", is_flag=True, help="Take the user out instead.")
+def password(path: Path, user: str, role: Role, remove: bool) -> None:
+    """Set a user's password and role in PATH, the file of [console] password.
+
+    The running console takes it up at once; other sessions of this user end.
+    """
+    from ..station.console.auth import remove_user, set_password
+
+    if remove:
+        remove_user(path, user)
+        click.echo(f"{user} removed from {path}")
+        return
+    given = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    set_password(path, user, role, given)
+    click.echo(f"{user} may log in as {role}; [console] password = {str(path)!r}")
+
+
 @station.group()
 def audit() -> None:
     """The record of who changed what."""
@@ -174,7 +211,7 @@ def _id(text: str) -> tuple[str, int]:
 
 
 def _require() -> None:
-    needed = ("pynetdicom", "highdicom", "httpx")
+    needed = ("pynetdicom", "highdicom", "httpx", "starlette", "uvicorn")
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise StationError(f"a station needs {missing[0]}; pip install 'xrayedge[station]'")
@@ -229,6 +266,11 @@ refusals = "none"             # "sr": a refused image gets a report that says wh
 [console]                     # the browser's page
 host = "127.0.0.1"            # another address wants cert, key and password
 port = 8765
+# cert = "station.pem"
+# key = "station.key"
+# password = "users"          # written by: xrayedge station password users --user anna --role admin
+# hosts = ["station.hospital"]  # names that browsers call this machine by
+max_bytes = 128_000_000       # of one image that a browser sends
 
 [keep]
 days = 30                     # then deleted, once every destination has it; 0: kept for ever

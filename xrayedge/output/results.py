@@ -64,7 +64,7 @@ class ResultsFile:
             self._size = len(whole)
             self._stream.truncate(self._size)
             if self._columns and not whole:
-                self._append(_csv_row(self._columns))
+                self._append(csv_row(self._columns))
             sync_folder(path.parent)
         except OSError as error:
             self._stream.close()
@@ -93,7 +93,7 @@ class ResultsFile:
         """
         if self._columns:
             flat = _flatten(screening)
-            self._append(_csv_row([flat.get(column) for column in self._columns]))
+            self._append(csv_row([flat.get(column) for column in self._columns]))
         else:
             self._append(json.dumps(screening.to_dict()) + "\n")
         self._rows[one_line(screening.source)] = (screening.status, screening.reason)
@@ -217,7 +217,8 @@ def _flatten(screening: Screening) -> dict[str, Any]:
     }
 
 
-def _csv_row(values: Sequence[Any]) -> str:
+def csv_row(values: Sequence[Any]) -> str:
+    """One line of a CSV file, in which no text begins as a spreadsheet's formula does."""
     row = io.StringIO()
     csv.writer(row, lineterminator="\n").writerow(map(_with_mark, values))
     return row.getvalue()

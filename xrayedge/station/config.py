@@ -109,6 +109,8 @@ class ConsoleConfig:
         A file that holds the password's scrypt hash.
     hosts
         Names that a browser may call it by, beside ``host``.
+    max_bytes
+        Largest image that a browser may send.
     """
 
     enabled: bool = True
@@ -118,6 +120,7 @@ class ConsoleConfig:
     key: Path | None = None
     password: Path | None = None
     hosts: tuple[str, ...] = ()
+    max_bytes: int = 128_000_000  # a detector of 8,000 x 8,000 pixels of 16 bits
 
 
 @dataclass(frozen=True)
@@ -342,6 +345,7 @@ def _console(table: Table) -> ConsoleConfig:
         key=table.optional_file("key"),
         password=table.optional_file("password"),
         hosts=table.texts("hosts", ()),
+        max_bytes=table.integer("max_bytes", default.max_bytes, 1_000, 512_000_000),
     )
     if (console.cert is None) != (console.key is None):
         table.fail("cert", "and key belong together")

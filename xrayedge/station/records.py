@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 JobState = Literal["received", "screening", "done", "refused", "set-aside"]
 SendState = Literal["queued", "sent", "committed", "failed"]
-Origin = Literal["dicom", "folder", "console"]
+#: An ``example`` is the console's; it goes to no destination and counts in no histogram.
+Origin = Literal["dicom", "folder", "console", "example"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Job:
     crashes
         Times that the process ended while it was screened.
     result
-        The JSON object of `Screening.to_dict`, with the random name as ``source``.
+        The JSON object of `Screening.to_dict`, with the random name as ``source``, and with
+        ``detail`` and ``fit``: how the model's input lies on the image (`Preprocessing.fit`).
     detail
         Why refused, set aside or without objects, in a sentence.
     """
@@ -168,8 +170,8 @@ class Send:
 class Event:
     """Something that happened, for the console: ids grow, so that a reader can go on from one.
 
-    Kinds: ``received``, ``screened``, ``refused``, ``set-aside``, ``sent``, ``committed``,
-    ``failed``, ``warning``, ``deleted``, ``setting``.
+    Kinds: ``received``, ``screening``, ``screened``, ``refused``, ``set-aside``, ``queued``,
+    ``waiting``, ``sent``, ``committed``, ``failed``, ``warning``, ``deleted``, ``setting``.
     """
 
     id: int
@@ -190,6 +192,38 @@ class AuditEntry:
     old: str
     new: str
     hash: str
+
+
+@dataclass(frozen=True)
+class AuditCheck:
+    """How many of the audit's entries fit; the id at which the first does not, and why."""
+
+    entries: int
+    first_bad: int | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What has not reached a destination.
+
+    Parameters
+    ----------
+    destination
+        Its name.
+    waiting, failed
+        Objects that are queued, and those that it refused for good.
+    oldest_at
+        When the oldest that waits was queued, seconds since 1970.
+    detail
+        What the destination said last, or why it can't be reached.
+    """
+
+    destination: str
+    waiting: int
+    failed: int
+    oldest_at: float | None
+    detail: str | None
 
 
 @dataclass(frozen=True)

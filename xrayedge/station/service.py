@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import StationError
 from .config import Destination, StationConfig
@@ -16,6 +17,9 @@ from .inputs.folder import WatchedFolder
 from .outputs.delivery import Carrier, Delivery, PeerAway
 from .state import StateFolder
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from .console.server import Console
 
 #: AE title that peers know us by where nothing is listened on.
 _DEFAULT_AE = "XRAYEDGE"
@@ -53,7 +57,7 @@ class Station:
         ]
         worker = Worker(config, state, wake_senders=self._wake_deliveries)
         point = config.screen.operating_point
-        self._parts: list[Worker | Delivery | WatchedFolder] = [worker, *self._deliveries]
+        self._parts: list[Worker | Delivery | WatchedFolder | Console] = [worker, *self._deliveries]
         if config.folder is not None:
             self._parts.append(WatchedFolder(config.folder, state, point))
         self._listener = None
@@ -63,12 +67,23 @@ class Station:
             self._listener = DicomListener(
                 config.listen, config.tls, config.destinations, state, point
             )
+        self._console = None
+        if config.console.enabled:
+            from .console.server import Console
+
+            self._console = Console(config, state, worker)
+            self._parts.append(self._console)
         self._stop = threading.Event()
 
     @property
     def dicom_port(self) -> int | None:
         """The port of the DICOM listener, if there is one."""
         return None if self._listener is None else self._listener.port
+
+    @property
+    def url(self) -> str | None:
+        """Where the console is, if there is one."""
+        return None if self._console is None else self._console.url
 
     def start(self) -> None:
         """Start every part.
@@ -82,10 +97,6 @@ class Station:
             self._listener.start()
         for part in self._parts:
             part.start()
-        self._start_console()
-
-    def _start_console(self) -> None:
-        """The one place where the browser's console is started (``self._config.console``)."""
 
     def request_stop(self) -> None:
         """Let `run` come back; may be called by a signal's handler."""
@@ -181,9 +192,9 @@ def _new_uid() -> str:
 
 
 def _keep_quiet() -> None:
-    """Logs and warnings of the DICOM libraries quote what is in a file."""
+    """Logs and warnings of libraries quote what is in a file or in a request."""
     from pydicom import config
 
     config.settings.reading_validation_mode = config.IGNORE
-    for name in ("pydicom", "pynetdicom", "highdicom"):
+    for name in ("asyncio", "pydicom", "pynetdicom", "highdicom", "uvicorn"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

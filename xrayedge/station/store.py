@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 
 from ..errors import StationError
 from .records import (
+    AuditCheck,
     AuditEntry,
+    Backlog,
     Event,
     Forgotten,
     Job,
@@ -232,6 +234,7 @@ class Store:
             if row is None:
                 return None
             sql.execute("UPDATE jobs SET state = 'screening' WHERE id = ?", (row["id"],))
+            _event(sql, "screening", row["id"], "")
             return _job({**dict(row), "state": "screening"})
 
     def give_back(self, job: int) -> None:
@@ -299,16 +302,57 @@ class Store:
         rows = self._all("SELECT * FROM jobs WHERE id = ?", job)
         return _job(rows[0]) if rows else None
 
+    def job_of(self, file: str) -> Job | None:
+        """The job of this file's random name, or `None`."""
+        rows = self._all("SELECT * FROM jobs WHERE file = ?", file)
+        return _job(rows[0]) if rows else None
+
     def jobs(
-        self, *, before: int | None = None, limit: int = 50, states: Sequence[JobState] = ()
+        self,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        states: Sequence[JobState] = (),
+        since: float | None = None,
+        until: float | None = None,
+        results: Sequence[str] = (),
     ) -> list[Job]:
-        """Jobs with ids under ``before``, newest first; of these states, or of all."""
-        where = "id < ?"
+        """Jobs, newest first.
+
+        Parameters
+        ----------
+        before
+            Only those with ids under it.
+        limit
+            At most so many.
+        states
+            Only those of these states.
+        since, until
+            Only those received from then on, and before then; seconds since 1970.
+        results
+            Only those whose result is one of these: a label that is certain; ``uncertain``;
+            ``refused``, which those are too that were set aside.
+        """
+        where, values = ["id < ?"], list[object]([2**62 if before is None else before])
         if states:
-            where += f" AND state IN ({', '.join('?' * len(states))})"
+            where.append(f"state IN ({_places(states)})")
+            values += states
+        if since is not None:
+            where.append("received_at >= ?")
+            values.append(since)
+        if until is not None:
+            where.append("received_at < ?")
+            values.append(until)
+        if results:
+            where.append(
+                "CASE WHEN state IN ('refused', 'set-aside') THEN 'refused' WHEN state <> 'done'"
+                " THEN '' WHEN json_extract(result, '$.certain') THEN"
+                f" json_extract(result, '$.label') ELSE 'uncertain' END IN ({_places(results)})"
+            )
+            values += results
         rows = self._all(
-            f"SELECT * FROM jobs WHERE {where} ORDER BY id DESC LIMIT ?",
-            *(2**62 if before is None else before, *states, limit),
+            f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",
+            *(*values, limit),
         )
         return [_job(row) for row in rows]
 
@@ -341,6 +385,7 @@ class Store:
             ).rowcount
             if found:
                 sql.execute("DELETE FROM objects WHERE job = ?", (job,))
+                _event(sql, "received", job, "to be screened again")
             return bool(found)
 
     def drop_job(self, job: int) -> bool:
@@ -374,7 +419,7 @@ class Store:
             where.append("sends.destination = ?")
             values.append(destination)
         if states:
-            where.append(f"sends.state IN ({', '.join('?' * len(states))})")
+            where.append(f"sends.state IN ({_places(states)})")
             values.extend(states)
         if job is not None:
             where.append("objects.job = ?")
@@ -397,6 +442,19 @@ class Store:
             "SELECT destination, state, count(*) AS sends FROM sends GROUP BY destination, state"
         )
         return {(row["destination"], row["state"]): row["sends"] for row in rows}
+
+    def backlogs(self) -> list[Backlog]:
+        """What waits for each destination that anything waits for, or failed to get to."""
+        rows = self._all(
+            "SELECT destination, sum(state = 'queued') AS waiting, sum(state = 'failed') AS failed,"
+            " min(CASE state WHEN 'queued' THEN queued_at END) AS oldest_at,"
+            " (SELECT detail FROM sends AS last WHERE last.destination = sends.destination"
+            "  AND last.state IN ('queued', 'failed') AND detail IS NOT NULL"
+            "  ORDER BY last.id DESC LIMIT 1) AS detail"
+            " FROM sends WHERE state IN ('queued', 'failed') GROUP BY destination"
+            " ORDER BY destination"
+        )
+        return [Backlog(**dict(row)) for row in rows]
 
     def mark_sent(self, send: int, detail: str | None = None) -> None:
         """The peer has stored it; ``detail`` is its warning, if it gave one."""
@@ -426,11 +484,13 @@ class Store:
     def mark_waiting(self, destination: str, detail: str) -> None:
         """Note on a destination's queued sends why they wait."""
         with self._transaction() as sql:
-            sql.execute(
+            changed = sql.execute(
                 "UPDATE sends SET detail = ? WHERE destination = ? AND state = 'queued'"
                 " AND detail IS NOT ?",
                 (detail, destination, detail),
-            )
+            ).rowcount
+            if changed:
+                _event(sql, "waiting", None, f"{destination}: {detail}")
 
     def to_commit(self, destination: str, limit: int = 200) -> list[Send]:
         """Sent objects whose storage commitment has not been asked for."""
@@ -495,13 +555,14 @@ class Store:
     def retry_send(self, send: int) -> bool:
         """Queue a send again that failed, or that was sent and got lost."""
         with self._transaction() as sql:
-            return bool(
-                sql.execute(
-                    "UPDATE sends SET state = 'queued', refusals = 0, transaction_uid = NULL"
-                    " WHERE id = ? AND state IN ('failed', 'sent')",
-                    (send,),
-                ).rowcount
-            )
+            found = sql.execute(
+                "UPDATE sends SET state = 'queued', refusals = 0, transaction_uid = NULL"
+                " WHERE id = ? AND state IN ('failed', 'sent')",
+                (send,),
+            ).rowcount
+            if found:
+                _send_event(sql, "queued", send, None)
+            return bool(found)
 
     def drop_send(self, send: int) -> bool:
         """Give up a send, so that its job can be deleted in time."""
@@ -582,10 +643,10 @@ class Store:
         rows = self._all("SELECT value FROM settings WHERE name = ?", name)
         return rows[0]["value"] if rows else None
 
-    def change_setting(self, name: str, value: str, who: str) -> None:
-        """Change a setting, and enter that in the audit."""
+    def change_setting(self, name: str, value: str, who: str, default: str = "") -> None:
+        """Change a setting and enter that in the audit; ``default`` is the value until then."""
         with self._transaction() as sql:
-            old = _setting(sql, name) or ""
+            old = _setting(sql, name) or default
             _set(sql, name, value)
             _audit(sql, who, f"setting {name}", old, value)
             _event(sql, "setting", None, f"{name} = {value}")
@@ -600,25 +661,39 @@ class Store:
         rows = self._all("SELECT * FROM audit WHERE id > ? ORDER BY id LIMIT ?", after, limit)
         return [AuditEntry(**dict(row)) for row in rows]
 
+    def audit_before(self, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Entries with ids under ``before``, newest first."""
+        last = 2**62 if before is None else before
+        rows = self._all("SELECT * FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?", last, limit)
+        return [AuditEntry(**dict(row)) for row in rows]
+
+    def check_audit(self) -> AuditCheck:
+        """Check the audit's chain: whether an entry was changed, taken out or put in between."""
+        previous, expected = _GENESIS, 1
+        while entries := self.audit_entries(after=expected - 1):
+            for entry in entries:
+                chained = _chained(previous, entry.at, entry.who, entry.what, entry.old, entry.new)
+                if entry.id != expected or entry.hash != chained:
+                    why = f"the audit was altered at entry {entry.id}"
+                    return AuditCheck(expected - 1, entry.id, why)
+                previous, expected = entry.hash, expected + 1
+        given = self._all("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")
+        if given and given[0]["seq"] > expected - 1:
+            return AuditCheck(expected - 1, expected, "entries are missing at the audit's end")
+        return AuditCheck(expected - 1)
+
     def verify_audit(self) -> int:
-        """Check the audit's chain; the number of entries.
+        """The number of the audit's entries, none of which was altered.
 
         Raises
         ------
         StationError
-            An entry was changed, taken out or put in between; names the first that does not fit.
+            One was; names the first that does not fit.
         """
-        previous, expected = _GENESIS, 1
-        for row in self._all("SELECT * FROM audit ORDER BY id"):
-            entry = AuditEntry(**dict(row))
-            chained = _chained(previous, entry.at, entry.who, entry.what, entry.old, entry.new)
-            if entry.id != expected or entry.hash != chained:
-                raise StationError(f"{self._path}: the audit was altered at entry {entry.id}")
-            previous, expected = entry.hash, expected + 1
-        given = self._all("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")
-        if given and given[0]["seq"] != expected - 1:
-            raise StationError(f"{self._path}: entries are missing at the audit's end")
-        return expected - 1
+        found = self.check_audit()
+        if found.first_bad is not None:
+            raise StationError(f"{self._path}: {found.why}")
+        return found.entries
 
     def histograms(
         self, first_day: str, last_day: str, station: str | None = None
@@ -686,6 +761,10 @@ def _audit(sql: sqlite3.Connection, who: str, what: str, old: str, new: str) -> 
         "INSERT INTO audit (at, who, what, old, new, hash) VALUES (?, ?, ?, ?, ?, ?)",
         (at, who, what, old, new, chained),
     )
+
+
+def _places(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _chained(previous: str, *entry: str) -> str:

@@ -91,6 +91,11 @@ class Worker(threading.Thread):
         self._halt.set()
         self._work.set()
 
+    @property
+    def screener(self) -> Screener:
+        """That of the last image; for what it says about its model."""
+        return self._screener
+
     def _do(self, job: Job) -> None:
         try:
             self._state.store.finish(job.id, self._outcome(job))
@@ -137,14 +142,15 @@ class Worker(threading.Thread):
         # The file's name is random; a detail begins with its whole path.
         detail = screening.detail and screening.detail.replace(f"{path}: ", "")
         objects, trouble = self._objects(job, path, screening)
-        result = {**screening.to_dict(), "source": job.file, "detail": detail}
+        fit = screener.bundle.classifier.preprocessing.fit
+        result = {**screening.to_dict(), "source": job.file, "detail": detail, "fit": fit}
         return Outcome(
             "done" if screening.ok else "refused",
             result,
             trouble or detail,
             objects,
             screening.activation_map,
-            self._measure(screening, verdict.station_name),
+            () if job.origin == "example" else self._measure(screening, verdict.station_name),
         )
 
     def _kinds(self) -> set[str]:
@@ -154,6 +160,8 @@ class Worker(threading.Thread):
         self, job: Job, path: Path, screening: Screening
     ) -> tuple[list[NewObject], str | None]:
         """What is to be sent, and why nothing can be."""
+        if job.origin == "example":
+            return [], None
         wanted = self._kinds() & ({"sr", "sc"} if screening.ok else {self._config.screen.refusals})
         # One instance UID with two contents: the second's objects are others.
         revision = job.sha256 if job.altered else ""

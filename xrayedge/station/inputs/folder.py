@@ -148,7 +148,7 @@ class WatchedFolder(threading.Thread):
                 temporary,
                 origin="folder",
                 sender="folder",
-                sop_instance_uid=_sop_instance_uid(temporary),
+                sop_instance_uid=sop_instance_uid(temporary),
                 operating_point=self._state.operating_point(self._operating_point),
                 name=name,
             )
@@ -168,7 +168,7 @@ def _can_be_read(path: Path) -> bool:
     return True
 
 
-def _sop_instance_uid(path: Path) -> str | None:
+def sop_instance_uid(path: Path) -> str | None:
     """Of a DICOM file; `None` for others and for damaged ones."""
     from pydicom import dcmread
 

@@ -1,0 +1,1 @@
+"""The browser's page, and the HTTP interface behind it."""

@@ -1,0 +1,111 @@
+"""`Sessions`: who asks, and the addresses at which one logs in and out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..store import Store
+from .asking import address, texts
+from .auth import SESSION_SECONDS, Auth, Identity, LoginRefused, Role
+from .guard import Refusal
+
+_MOST_LOGINS = 8  # that wait for their turn: each takes 16 MB and a good part of a second
+
+
+class Sessions:
+    """The cookie, and what it is good for.
+
+    Parameters
+    ----------
+    auth
+        Who may do what.
+    store
+        Where the audit is.
+    secure
+        Whether browsers come by HTTPS.
+    """
+
+    def __init__(self, auth: Auth, store: Store, *, secure: bool) -> None:
+        self._auth, self._store, self._secure = auth, store, secure
+        # With the prefix a browser takes the cookie from this very host by HTTPS alone.
+        self._cookie = "__Host-xrayedge" if secure else "xrayedge"
+        self._turn, self._waiting = asyncio.Semaphore(1), 0
+
+    def token(self, request: Request) -> str | None:
+        """The session's token that a request brings."""
+        return request.cookies.get(self._cookie)
+
+    def require(self, request: Request, role: Role) -> Identity:
+        """Who asks, with at least this role; `Refusal` otherwise."""
+        identity = self._auth.identity(self.token(request))
+        if identity is None:
+            raise Refusal(401, "You are not logged in, or no longer.", "Log in.")
+        if not identity.may(role):
+            raise Refusal(
+                403, f"Your role, {identity.role}, may not do this.", "Ask your administrator."
+            )
+        return identity
+
+    async def session(self, request: Request) -> Response:
+        """Who asks."""
+        identity = self._auth.identity(self.token(request))
+        return JSONResponse(
+            {
+                "user": identity and identity.user,
+                "role": identity and identity.role,
+                "login_required": self._auth.login_required,
+            }
+        )
+
+    async def log_in(self, request: Request) -> Response:
+        """Begin a session; one that the browser had is ended."""
+        asked = await texts(request, "user", "password")
+        if not self._auth.login_required:
+            raise Refusal(409, "Nobody needs to log in.", "Set [console] password to make it so.")
+        if self._waiting >= _MOST_LOGINS:
+            raise _too_many(1.0)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                token = await run_in_threadpool(
+                    self._log_in, asked["user"], asked["password"], address(request)
+                )
+        except LoginRefused as refused:
+            if refused.wait:
+                raise _too_many(refused.wait) from None
+            raise Refusal(
+                401, "The name or the password is wrong.", "Try again, or ask your administrator."
+            ) from None
+        finally:
+            self._waiting -= 1
+        self._auth.log_out(self.token(request))
+        response = Response(status_code=204)
+        response.set_cookie(
+            self._cookie,
+            token,
+            max_age=int(SESSION_SECONDS),
+            secure=self._secure,
+            httponly=True,
+            samesite="strict",
+        )
+        return response
+
+    async def log_out(self, request: Request) -> Response:
+        """End the session."""
+        self._auth.log_out(self.token(request))
+        response = Response(status_code=204)
+        response.delete_cookie(self._cookie, secure=self._secure, httponly=True, samesite="strict")
+        return response
+
+    def _log_in(self, user: str, password: str, address: str) -> str:
+        token, identity = self._auth.log_in(user, password, address)
+        self._store.audit(identity.user, "logged in")
+        return token
+
+
+def _too_many(wait: float) -> Refusal:
+    return Refusal(429, "Too many log-ins failed.", "Wait before you try again.", retry_after=wait)
