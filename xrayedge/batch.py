@@ -76,14 +76,30 @@ def find_images(paths: Iterable[Path]) -> Found:
         if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
             add(path)
             continue
-        for folder, folders, names in os.walk(path, onerror=cannot_list):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(name for name in names if not name.startswith(".")):
-                if Path(name).suffix.lower() in IMAGE_SUFFIXES | {""}:
-                    add(Path(folder) / name)
-                else:
-                    skipped += 1
+        for file, is_image in walk(path, cannot_list):
+            if is_image:
+                add(file)
+            else:
+                skipped += 1
     return Found(tuple(images.values()), skipped, tuple(unreadable))
+
+
+def walk(folder: Path, cannot_list: Callable[[OSError], object]) -> Iterator[tuple[Path, bool]]:
+    """The files in a folder, recursively and in sorted order, and which are images by name.
+
+    Hidden files and linked folders are left out.
+
+    Parameters
+    ----------
+    folder
+        Where to begin.
+    cannot_list
+        Told of each folder that can't be listed.
+    """
+    for at, folders, names in os.walk(folder, onerror=cannot_list):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            yield Path(at) / name, Path(name).suffix.lower() in IMAGE_SUFFIXES | {""}
 
 
 class UniqueNames:

@@ -10,6 +10,7 @@ XrayEdgeError
 ├── SiteError             a site profile can't be made, read or used
 ├── BenchmarkError        something can't be measured, or a saved report can't be read
 ├── ResultsError          results can't be written to the requested place
+├── ArchiveError         an archive can't be screened, gone on with or read
 ├── StationError          a station's configuration or state can't be used
 └── WorkstationError      training, evaluation or conversion
     ├── DatasetError      the labelled images can't be used as they are
@@ -74,6 +75,10 @@ class BenchmarkError(XrayEdgeError):
 
 class ResultsError(XrayEdgeError):
     """Results that can't be written to the requested place."""
+
+
+class ArchiveError(XrayEdgeError):
+    """An archive that can't be screened, gone on with or read."""
 
 
 class StationError(XrayEdgeError):

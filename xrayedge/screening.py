@@ -162,7 +162,9 @@ class Screener:
             raise ValueError(f"ahead must be at least 1, not {ahead}")
         return in_order(partial(self.screen, heatmap=heatmap), sources, at_once=ahead)
 
-    def screen(self, source: Source, *, heatmap: bool = False) -> Screening:
+    def screen(
+        self, source: Source, *, heatmap: bool = False, name: str | None = None
+    ) -> Screening:
         """Screen one image. A bad image gives a `Screening` that says why, never an exception.
 
         Parameters
@@ -173,11 +175,14 @@ class Screener:
             timeout, only when its work has ended).
         heatmap
             Whether to draw the overlay.
+        name
+            What the result calls bytes or an array that came from somewhere, such as their URL.
         """
         networks = self._loaded()
-        clock = Clock(source_name(source), self._timeout)
+        name = name or source_name(source)
+        clock = Clock(name, self._timeout)
         blank = Screening(
-            source=source_name(source),
+            source=name,
             status="failed",
             reason=None,
             detail=None,
@@ -223,7 +228,7 @@ class Screener:
     ) -> Screening:
         frontal, classifier = networks
         with clock.stage("read"):
-            image = read(source, self._limits)
+            image = read(source, self._limits, name=result.source)
         pixels = image.pixels
         result = replace(result, status="rejected", tags=image.tags)
         if min(pixels.shape) < MIN_SIDE:

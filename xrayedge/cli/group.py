@@ -24,6 +24,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "models": "models",
         "doctor": "models",
         "bench": "bench",
+        "archive": "archive",
     },
     "Serve": {"station": "station"},
     "Train": {
@@ -38,13 +39,17 @@ _MODULES = {verb: module for verbs in _SECTIONS.values() for verb, module in ver
 
 #: The extra that brings each package which is not in the core.
 _EXTRAS = {
+    "bokeh": "archive",
     "cryptography": "fleet",
+    "dask": "archive",
+    "distributed": "archive",
     "highdicom": "dicom-out",
     "httpx": "station",
     "keras": "train",
     "matplotlib": "train",
     "onnx": "convert",
     "onnxruntime": "onnx",
+    "pyarrow": "archive",
     "pydicom": "dicom",
     "pynetdicom": "station",
     "scipy": "train",

@@ -35,7 +35,7 @@ def source_name(source: Source) -> str:
     return os.fsdecode(source)
 
 
-def read(source: Source, limits: Limits | None = None) -> Image:
+def read(source: Source, limits: Limits | None = None, *, name: str | None = None) -> Image:
     """Read one image.
 
     Parameters
@@ -46,6 +46,8 @@ def read(source: Source, limits: Limits | None = None) -> Image:
         blue and, ignored, alpha.
     limits
         Largest file and image accepted.
+    name
+        What bytes or an array are called in errors, instead of `source_name`.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def read(source: Source, limits: Limits | None = None) -> Image:
         The source is over the limits.
     """
     limits = limits or Limits()
-    name = source_name(source)
+    name = name or source_name(source)
     if isinstance(source, np.ndarray):
         if source.ndim >= 2:
             limits.check_pixels(source.shape[1], source.shape[0], name)
@@ -65,7 +67,7 @@ def read(source: Source, limits: Limits | None = None) -> Image:
             size = source.nbytes if isinstance(source, memoryview) else len(source)
             limits.check_bytes(size, name)
             return _decode(bytes(source), name, limits)
-        return _decode(_content(Path(name), limits), name, limits)
+        return _decode(_content(Path(source), limits), name, limits)
     except MemoryError as error:
         raise TooLargeError(f"{name}: too large for this machine's memory") from error
 

@@ -1,0 +1,217 @@
+"""Shards on Dask: a bounded number of them at once, each until its part is there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from uuid import uuid4
+
+import dask
+from dask.system import CPU_COUNT
+from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
+from distributed.system import MEMORY_LIMIT
+
+from ..errors import ArchiveError, XrayEdgeError
+from .plan import Plan
+from .process import Job, ScreeningProcess
+from .settings import Settings
+from .shard import Done, Shard, screen_shard
+
+#: Shards given to Dask for each of its threads: the next one waits where it will be screened.
+_AHEAD = 3
+#: Times that the worker of one shard may be killed. Images can't do that: see `process`.
+_MOST_KILLS = 100
+#: Seconds between two looks at the cluster.
+_LOOK = 2.0
+_CONNECT = 30  # seconds that a scheduler may take to answer
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Parameters
+    ----------
+    done
+        The shard that has just been finished; ``None`` when nothing was finished for a while.
+    workers, threads
+        Dask's, at the last look.
+    """
+
+    done: Done | None
+    workers: int
+    threads: int
+
+
+def share(job: Job, workers: int | None) -> tuple[int, Job]:
+    """Share this machine's cores: how many workers, and the job with the threads of each."""
+    workers = workers or CPU_COUNT
+    return workers, replace(job, threads=max(1, CPU_COUNT // workers))
+
+
+@contextmanager
+def local_cluster(workers: int) -> Iterator[Client]:
+    """A scheduler and workers on this machine, of a thread each, for this process alone.
+
+    The machine's memory is shared among them.
+    """
+    quiet = {
+        "distributed.logging": {"distributed": "critical", "bokeh": "critical"},
+        # What screens is a child of the worker, with a limit of its own.
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": False,
+    }
+    with dask.config.set(quiet), ExitStack() as stack:
+        cluster = stack.enter_context(
+            LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=MEMORY_LIMIT // workers,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+            )
+        )
+        yield stack.enter_context(Client(cluster))
+
+
+@contextmanager
+def cluster_at(address: str) -> Iterator[Client]:
+    """The cluster whose scheduler has this address.
+
+    Raises
+    ------
+    ArchiveError
+        It does not answer.
+    """
+    try:
+        client = Client(address, timeout=_CONNECT)
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"{address}: no scheduler of Dask answers there ({error})") from error
+    with client:
+        yield client
+
+
+def screen_plan(plan: Plan, job: Job, client: Client) -> Iterator[Progress]:
+    """Screen the shards of a plan whose parts are not there.
+
+    Parameters
+    ----------
+    plan
+        What to screen.
+    job
+        How to. Without a memory limit, each worker shares its own among its threads.
+    client
+        Of the cluster. Its workers may come and go.
+
+    Raises
+    ------
+    ArchiveError
+        The scheduler is gone, a worker can't screen, or a part can't be written. What is finished
+        stays, and the next run goes on.
+    """
+    run = uuid4().hex
+    over: SimpleQueue[Future] = SimpleQueue()
+    waiting = plan.pending(plan.finished())
+    shards: dict[str, Shard] = {}
+    kills: dict[int, int] = {}
+    futures: dict[str, Future] = {}
+
+    def submit(shard: Shard) -> None:
+        key = f"shard-{shard.number:06d}-{run}-{kills.get(shard.number, 0)}"
+        shards[key] = shard
+        futures[key] = client.submit(
+            _screen, shard, plan.folder, plan.settings, job, key=key, pure=False
+        )
+        futures[key].add_done_callback(over.put)
+
+    workers = threads = 0
+    try:
+        while True:
+            room = max(1, _AHEAD * threads) - len(shards)
+            for _, shard in zip(range(room), waiting, strict=False):
+                submit(shard)
+            if not shards:
+                return
+            try:
+                future = over.get(timeout=_LOOK)
+            except Empty:
+                workers, threads = _look(client)
+                yield Progress(None, workers, threads)
+                continue
+            if not threads:
+                workers, threads = _look(client)
+            shard = shards.pop(future.key)
+            del futures[future.key]
+            done = _result(future, shard, kills)
+            if done is None:
+                submit(shard)
+            else:
+                yield Progress(done, workers, threads)
+    finally:
+        if futures and client.status == "running":
+            client.cancel(list(futures.values()), force=True)
+
+
+def _look(client: Client) -> tuple[int, int]:
+    if client.status != "running":
+        raise _gone(client)
+    threads = client.nthreads()
+    return len(threads), sum(threads.values())
+
+
+def _gone(client: Client) -> ArchiveError:
+    return ArchiveError("the scheduler is gone; start it, and the same command again goes on")
+
+
+def _result(future: Future, shard: Shard, kills: dict[int, int]) -> Done | None:
+    """What became of a shard; ``None`` if its worker was killed, so that it is to be done again."""
+    if future.status == "finished":
+        done: Done = future.result()
+        return done
+    error = future.exception() if future.status == "error" else None
+    if isinstance(error, XrayEdgeError):
+        raise error
+    if error is not None and not isinstance(error, KilledWorker):
+        raise ArchiveError(f"shard {shard.number}: {type(error).__name__}: {error}") from error
+    if error is None and future.client.status != "running":
+        raise _gone(future.client)
+    kills[shard.number] = kills.get(shard.number, 0) + 1
+    if kills[shard.number] > _MOST_KILLS:
+        raise ArchiveError(
+            f"shard {shard.number}: {_MOST_KILLS} workers were killed while they screened it; "
+            "look why, and the same command again goes on"
+        )
+    return None
+
+
+_idle: list[ScreeningProcess] = []
+_idle_for: tuple[Job, Settings] | None = None
+_lock = threading.Lock()
+
+
+def _screen(shard: Shard, folder: Path, settings: Settings, job: Job) -> Done:
+    """On a worker: screen a shard in one of this worker's processes."""
+    if job.memory is None:
+        worker = get_worker()
+        limit = worker.memory_manager.memory_limit
+        job = replace(job, memory=limit // worker.state.nthreads if limit else None)
+    process = _taken(job, settings)
+    done = screen_shard(shard, folder, settings, process)
+    with _lock:
+        _idle.append(process)
+    return done
+
+
+def _taken(job: Job, settings: Settings) -> ScreeningProcess:
+    """A process that has the model loaded, or a new one; those of another job end."""
+    global _idle_for
+    with _lock:
+        if _idle_for != (job, settings):
+            while _idle:
+                _idle.pop().close()
+            _idle_for = (job, settings)
+        return _idle.pop() if _idle else ScreeningProcess(job, settings)
