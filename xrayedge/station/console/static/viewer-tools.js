@@ -84,7 +84,6 @@ export function viewerWithTools() {
         button("−", "Zoom out", () => viewer.zoomBy(0.8)),
         zoom,
         button("+", "Zoom in", () => viewer.zoomBy(1.25)),
-        button("Fit", "Fit the image", () => viewer.fit()),
       ),
       make(
         "div",

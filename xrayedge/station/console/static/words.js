@@ -78,9 +78,9 @@ export function refusal(screening) {
 
 /** Whole per cents; what is not quite nothing or everything doesn't look as if it were. */
 export function percent(share) {
-  if (share > 0 && share < 0.01) return "< 1 %";
-  if (share > 0.99 && share < 1) return "> 99 %";
-  return `${Math.round(100 * share)} %`;
+  if (share > 0 && share < 0.01) return "<\u00a01\u00a0%";
+  if (share > 0.99 && share < 1) return ">\u00a099\u00a0%";
+  return `${Math.round(100 * share)}\u00a0%`;
 }
 export const score = (value) => value.toFixed(2);
 
