@@ -106,7 +106,7 @@ def test_only_training_and_converters_know_keras(module):
     assert room(module) == "converters" or not used & TENSORFLOW
 
 
-@pytest.mark.parametrize("folder", ["xrayedge", "converters", "examples", "tests"])
+@pytest.mark.parametrize("folder", ["xrayedge", "converters", "benchmarks", "examples", "tests"])
 def test_a_long_file_gives_its_reason(folder):
     for path in (ROOT / folder).rglob("*.py"):
         lines = path.read_text(encoding="utf-8").splitlines()

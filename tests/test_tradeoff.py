@@ -10,7 +10,9 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from tradeoff import beginnings, paired_loss, parts_by, spread
+from tradeoff_document import beginnings
+from tradeoff_measuring import paired_loss, parts_by
+from tradeoff_students import spread
 
 from xrayedge.data import Sample
 from xrayedge.errors import DatasetError
