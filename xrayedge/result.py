@@ -57,6 +57,9 @@ class Screening:
     opacities
         Where the image shows opacities: boxes in pixels of the image as it was read, with
         scores, strongest first. Empty too where the model has no channel for them.
+    grey
+        Mean and standard deviation of the image's grey values, 0 to 255, where they were asked
+        for; see `reference.grey`.
     activation_map
         ``float32 [h, w, channels]``, logits at each place: the classes' channels and, where the
         model has it, last that of opacities.
@@ -83,6 +86,7 @@ class Screening:
     warnings: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
     opacities: tuple[Opacity, ...] = ()
+    grey: tuple[float, float] | None = None
     activation_map: NDArray[np.float32] | None = field(default=None, repr=False)
     heatmap: NDArray[np.uint8] | None = field(default=None, repr=False)
 

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from . import opacities
+from . import opacities, reference
 from .bundle import DEFAULT_MODEL, ModelBundle, Precision
 from .classifier import Classifier
 from .deadline import Clock, TimedWork
@@ -163,7 +163,12 @@ class Screener:
         return in_order(partial(self.screen, heatmap=heatmap), sources, at_once=ahead)
 
     def screen(
-        self, source: Source, *, heatmap: bool = False, name: str | None = None
+        self,
+        source: Source,
+        *,
+        heatmap: bool = False,
+        grey: bool = False,
+        name: str | None = None,
     ) -> Screening:
         """Screen one image. A bad image gives a `Screening` that says why, never an exception.
 
@@ -175,6 +180,8 @@ class Screener:
             timeout, only when its work has ended).
         heatmap
             Whether to draw the overlay.
+        grey
+            Whether to measure the grey values, for a monitor.
         name
             What the result calls bytes or an array that came from somewhere, such as their URL.
         """
@@ -202,7 +209,7 @@ class Screener:
             # An exception that leaves the thread would keep the image until the garbage collector
             # runs.
             try:
-                return self._screen(source, heatmap, networks, clock, blank)
+                return self._screen(source, heatmap, grey, networks, clock, blank)
             except ImageError as error:
                 return _failed(blank, error)
 
@@ -222,6 +229,7 @@ class Screener:
         self,
         source: Source,
         heatmap: bool,
+        grey: bool,
         networks: tuple[FrontalCheck, Classifier],
         clock: Clock,
         result: Screening,
@@ -287,6 +295,7 @@ class Screener:
             warnings=contradictions(image.tags, passed=True),
             opacities=tuple(opacities.turned_back(one, turns, *pixels.shape) for one in shown),
             activation_map=activation_map,
+            grey=reference.grey(small) if grey else None,
             heatmap=drawn,
         )
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from xrayedge.errors import StationError
-from xrayedge.station.records import NewJob, NewObject, Outcome
-from xrayedge.station.store import MAX_CRASHES, MAX_REFUSALS, Store
+from xrayedge.station.records import Measured, NewJob, NewObject, Outcome
+from xrayedge.station.store import MAX_CRASHES, MAX_REFUSALS, TOTAL_SECONDS, Store
 
 DAY = 86_400.0
 
@@ -163,10 +163,13 @@ def test_histograms_count_by_day_and_station(store):
     for file, number in (("a.dcm", 3), ("b.dcm", 3), ("c.dcm", 4)):
         job = put(store, file).job
         store.take()
-        store.finish(job, Outcome("done", {}, counts=[("UNIT1", "covid", number)]))
+        measured = Measured("UNIT1", "vgg16-edge 1", {"covid": number}, milliseconds=500.0)
+        store.finish(job, Outcome("done", {}, measured=measured))
     today = time.strftime("%Y-%m-%d")
     assert store.histograms(today, today) == {"covid": {3: 2, 4: 1}}
     assert store.histograms(today, today, "UNIT2") == {}
+    assert store.daily("covid", today, today) == {today: {3: 2, 4: 1}}
+    assert store.totals() == {"covid": {3: 2.0, 4: 1.0}, TOTAL_SECONDS: {0: 1.5}}
 
 
 def test_a_file_that_is_no_database_is_refused_in_a_line(tmp_path):

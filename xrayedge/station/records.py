@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,11 @@ JobState = Literal["received", "screening", "done", "refused", "set-aside"]
 SendState = Literal["queued", "sent", "committed", "failed"]
 #: An ``example`` is the console's; it goes to no destination and counts in no histogram.
 Origin = Literal["dicom", "folder", "console", "example"]
+
+#: A unit's first images are what its later ones are compared with.
+REFERENCE_IMAGES = 200
+#: So many of the last ones are compared.
+RECENT_IMAGES = 200
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,8 @@ class Event:
     """Something that happened, for the console: ids grow, so that a reader can go on from one.
 
     Kinds: ``received``, ``screening``, ``screened``, ``refused``, ``set-aside``, ``queued``,
-    ``waiting``, ``sent``, ``committed``, ``failed``, ``warning``, ``deleted``, ``setting``.
+    ``waiting``, ``sent``, ``committed``, ``failed``, ``warning``, ``deleted``, ``setting``,
+    ``monitor``.
     """
 
     id: int
@@ -236,6 +242,50 @@ class Forgotten:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What one image counts for the monitor; nothing in it says whose image it was.
+
+    Parameters
+    ----------
+    station
+        The unit that sent the image.
+    model
+        Name and version of what screened it.
+    bins
+        Its bin of each measure; see `measures`.
+    milliseconds
+        How long it took to be screened.
+    """
+
+    station: str
+    model: str
+    bins: Mapping[str, int]
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The images that are kept of one unit, to see whether they change: bins of each measure.
+
+    Parameters
+    ----------
+    name
+        Of the unit.
+    model
+        That screened them all.
+    reference
+        The first ones, at most `REFERENCE_IMAGES`.
+    recent
+        The last ones since, at most `RECENT_IMAGES`, oldest first.
+    """
+
+    name: str
+    model: str
+    reference: tuple[Mapping[str, int], ...]
+    recent: tuple[Mapping[str, int], ...]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What the worker made of a job, written in one transaction by `Store.finish`.
 
@@ -251,8 +301,8 @@ class Outcome:
         For the destinations; their files must be on the disk.
     activation_map
         ``float32 [h, w, channels]``, for the console's heatmap.
-    counts
-        Histogram bins to count up by one: (station, measure, bin).
+    measured
+        What it counts for the monitor.
     """
 
     state: Literal["done", "refused"]
@@ -260,4 +310,4 @@ class Outcome:
     detail: str | None = None
     objects: Sequence[NewObject] = ()
     activation_map: NDArray[np.float32] | None = None
-    counts: Sequence[tuple[str, str, int]] = field(default=())
+    measured: Measured | None = None

@@ -6,12 +6,13 @@ import logging
 import os
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import StationError
+from ..errors import BundleError, StationError
+from . import monitor
 from .config import Destination, StationConfig
 from .inputs.folder import WatchedFolder
 from .outputs.delivery import Carrier, Delivery, PeerAway
@@ -148,6 +149,10 @@ class Station:
             self._state.store.count_day(date.today())
         if self._config.keep.days is not None:
             self._state.forget_old(self._config.keep.days)
+        # While a model is being replaced there is nothing to compare with.
+        with suppress(BundleError):
+            reference = monitor.reference_of(self._config.screen)
+            monitor.note_changes(self._state.store, reference, date.today())
 
 
 def carrier(destination: Destination, config: StationConfig, state: StateFolder) -> Carrier:

@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 from ..errors import StationError
 from .records import (
+    RECENT_IMAGES,
+    REFERENCE_IMAGES,
     AuditCheck,
     AuditEntry,
     Backlog,
@@ -34,17 +36,24 @@ from .records import (
     Forgotten,
     Job,
     JobState,
+    Measured,
     NewJob,
     Outcome,
     Receipt,
     Send,
     SendState,
+    Unit,
 )
 
 #: Crashes on an image after which it is set aside.
 MAX_CRASHES = 3
 #: Times that a peer may refuse an object before it is given up.
 MAX_REFUSALS = 5
+#: Units whose images are measured apart; names come out of files. Further ones count as one.
+MAX_UNITS = 64
+OTHER_UNITS = "other units"
+#: In `Store.totals`: how long screening took.
+TOTAL_SECONDS = "screening-seconds"
 
 _FORMAT = 1
 _BUSY_SECONDS = 30.0  # another process, such as `station queue`, holds the database for less
@@ -120,6 +129,20 @@ CREATE TABLE histograms (
     count INTEGER NOT NULL,
     PRIMARY KEY (day, station, measure, bin)
 ) WITHOUT ROWID;
+CREATE TABLE measured (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    station TEXT NOT NULL,
+    model TEXT NOT NULL,
+    reference INTEGER NOT NULL,
+    bins TEXT NOT NULL
+);
+CREATE INDEX measured_station ON measured (station, reference, id);
+CREATE TABLE totals (
+    measure TEXT NOT NULL,
+    bin INTEGER NOT NULL,
+    value REAL NOT NULL,
+    PRIMARY KEY (measure, bin)
+) WITHOUT ROWID;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -164,6 +187,11 @@ class Store:
             raise StationError(f"{path}: written by a newer release; install that one")
         #: Whether this call made the database.
         self.is_new = found == 0
+
+    @property
+    def path(self) -> Path:
+        """Of the database."""
+        return self._path
 
     def close(self) -> None:
         """Close the database; later calls raise `StationError`."""
@@ -293,7 +321,8 @@ class Store:
                     [(number, name, asked, now) for name, asked in one.destinations.items()],
                 )
             day = time.strftime("%Y-%m-%d", time.localtime(now))
-            _count(sql, day, outcome.counts)
+            if outcome.measured is not None:
+                _measure(sql, day, outcome.measured)
             kind = "screened" if outcome.state == "done" else "refused"
             _event(sql, kind, job, outcome.detail or "")
 
@@ -368,6 +397,14 @@ class Store:
         """How many jobs are in each state that has any."""
         rows = self._all("SELECT state, count(*) AS jobs FROM jobs GROUP BY state")
         return {row["state"]: row["jobs"] for row in rows}
+
+    def oldest_waiting(self) -> float | None:
+        """When the oldest job came that has not been screened, in seconds since 1970."""
+        rows = self._all(
+            "SELECT min(received_at) AS oldest FROM jobs WHERE state IN ('received', 'screening')"
+        )
+        oldest = rows[0]["oldest"]
+        return None if oldest is None else float(oldest)
 
     def activation_map(self, job: int) -> NDArray[np.float32] | None:
         """``float32 [h, w, channels]`` of a screened job; `None` where there is none."""
@@ -629,6 +666,16 @@ class Store:
         with self._transaction() as sql:
             _event(sql, "warning", job, detail)
 
+    def note_once_a_day(self, kind: str, detail: str, today: date) -> bool:
+        """Write an event, unless there was one of this kind today; whether it was written."""
+        with self._transaction() as sql:
+            name = f"noted_{kind}"
+            if _setting(sql, name) == today.isoformat():
+                return False
+            _set(sql, name, today.isoformat())
+            _event(sql, kind, None, detail)
+            return True
+
     def events(self, after: int = 0, limit: int = 1000) -> list[Event]:
         """Events with ids over ``after``, oldest first."""
         rows = self._all("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", after, limit)
@@ -709,6 +756,56 @@ class Store:
             found.setdefault(row["measure"], {})[row["bin"]] = row["count"]
         return found
 
+    def daily(self, measure: str, first_day: str, last_day: str) -> dict[str, dict[int, int]]:
+        """Counts of each bin of one measure on each day that has any, oldest first."""
+        rows = self._all(
+            "SELECT day, bin, sum(count) AS count FROM histograms"
+            " WHERE measure = ? AND day BETWEEN ? AND ? GROUP BY day, bin ORDER BY day, bin",
+            *(measure, first_day, last_day),
+        )
+        found: dict[str, dict[int, int]] = {}
+        for row in rows:
+            found.setdefault(row["day"], {})[row["bin"]] = row["count"]
+        return found
+
+    def totals(self) -> dict[str, dict[int, float]]:
+        """Counts of each bin of each measure since the database was made; they only grow.
+
+        `TOTAL_SECONDS` has the seconds of all screenings in its bin 0.
+        """
+        found: dict[str, dict[int, float]] = {}
+        for row in self._all("SELECT measure, bin, value FROM totals"):
+            found.setdefault(row["measure"], {})[row["bin"]] = row["value"]
+        return found
+
+    def units(self) -> list[Unit]:
+        """Each unit's first and last images, the unit with the newest image first."""
+        found: dict[str, tuple[str, list[Any], list[Any]]] = {}
+        for row in self._all("SELECT * FROM measured ORDER BY id DESC"):
+            _, recent, reference = found.setdefault(row["station"], (row["model"], [], []))
+            (reference if row["reference"] else recent).append(json.loads(row["bins"]))
+        return [
+            Unit(name, model, tuple(reversed(reference)), tuple(reversed(recent)))
+            for name, (model, recent, reference) in found.items()
+        ]
+
+    def accept_images(self, station: str, who: str, least: int) -> bool:
+        """Take a unit's recent images as its reference from now on, and enter that in the audit.
+
+        False, and nothing is changed, where there are fewer than ``least``.
+        """
+        with self._transaction() as sql:
+            recent = "station = ? AND NOT reference"
+            images = sql.execute(
+                f"SELECT count(*) FROM measured WHERE {recent}", (station,)
+            ).fetchone()[0]
+            if images < max(least, 1):
+                return False
+            sql.execute("DELETE FROM measured WHERE station = ? AND reference", (station,))
+            sql.execute("UPDATE measured SET reference = 1 WHERE station = ?", (station,))
+            _audit(sql, who, "monitor: new reference", "", f"{station}: last {images} images")
+            return True
+
 
 def _event(sql: sqlite3.Connection, kind: str, job: int | None, detail: str) -> None:
     sql.execute(
@@ -728,11 +825,36 @@ def _send_event(sql: sqlite3.Connection, kind: str, send: int, detail: str | Non
         _event(sql, kind, row["job"], f"{row['kind']} to {row['destination']}{said}")
 
 
-def _count(sql: sqlite3.Connection, day: str, counts: Sequence[tuple[str, str, int]]) -> None:
+def _measure(sql: sqlite3.Connection, day: str, one: Measured) -> None:
+    station = one.station
+    rows = sql.execute("SELECT DISTINCT station FROM measured").fetchall()
+    if len(rows) >= MAX_UNITS and station not in [row["station"] for row in rows]:
+        station = OTHER_UNITS
     sql.executemany(
         "INSERT INTO histograms (day, station, measure, bin, count) VALUES (?, ?, ?, ?, 1)"
         " ON CONFLICT DO UPDATE SET count = count + 1",
-        [(day, *one) for one in counts],
+        [(day, station, measure, number) for measure, number in one.bins.items()],
+    )
+    grown = [(measure, number, 1.0) for measure, number in one.bins.items()]
+    sql.executemany(
+        "INSERT INTO totals (measure, bin, value) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET value = value + excluded.value",
+        [*grown, (TOTAL_SECONDS, 0, one.milliseconds / 1000.0)],
+    )
+    # Scores of two models can't be compared.
+    sql.execute("DELETE FROM measured WHERE station = ? AND model <> ?", (station, one.model))
+    first = sql.execute(
+        "SELECT count(*) FROM measured WHERE station = ? AND reference", (station,)
+    ).fetchone()[0]
+    sql.execute(
+        "INSERT INTO measured (station, model, reference, bins) VALUES (?, ?, ?, ?)",
+        (station, one.model, first < REFERENCE_IMAGES, json.dumps(one.bins)),
+    )
+    sql.execute(
+        "DELETE FROM measured WHERE station = ? AND NOT reference AND id <= ("
+        " SELECT id FROM measured WHERE station = ? AND NOT reference"
+        " ORDER BY id DESC LIMIT 1 OFFSET ?)",
+        (station, station, RECENT_IMAGES),
     )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 from ..errors import ResultsError, XrayEdgeError
 from ..installed import installed_folder
@@ -15,12 +14,11 @@ from ..result import Screening
 from ..screening import Screener
 from . import policy
 from .config import StationConfig
+from .measures import measured
 from .records import Job, NewObject, Outcome
 from .state import StateFolder
 
-#: Histogram bins that a result counts in, (station name, measure, bin); see `Store.histograms`.
-Measure: TypeAlias = "Callable[[Screening, str], Sequence[tuple[str, str, int]]]"
-
+_LONGEST_UNIT = 64  # of a unit's name; DICOM allows 16 characters
 _IDLE_SECONDS = 1.0  # between two looks for jobs that another process has put back
 _TROUBLE_SECONDS = 10.0  # before the next attempt where the disk is full
 
@@ -39,8 +37,6 @@ class Worker(threading.Thread):
         Where jobs come from and objects go.
     wake_senders
         Called when there is something new to send.
-    measure
-        What a result counts in the histograms.
 
     Raises
     ------
@@ -54,11 +50,10 @@ class Worker(threading.Thread):
         state: StateFolder,
         *,
         wake_senders: Callable[[], None] = lambda: None,
-        measure: Measure = lambda _screening, _station: (),
     ) -> None:
         super().__init__(name="worker", daemon=True)
         self._config, self._state = config, state
-        self._wake_senders, self._measure = wake_senders, measure
+        self._wake_senders = wake_senders
         self._point = config.screen.operating_point
         self._installed = installed_folder(config.screen.model)
         self._screener = self._open(self._point)
@@ -134,7 +129,7 @@ class Worker(threading.Thread):
         verdict = policy.check(path, self._config.screen)
         screener = self._screener_at(job.operating_point)
         if verdict.reason is None:
-            screening = screener.screen(path, heatmap="sc" in self._kinds())
+            screening = screener.screen(path, heatmap="sc" in self._kinds(), grey=True)
             if verdict.warning:
                 screening = replace(screening, warnings=(*screening.warnings, verdict.warning))
         else:
@@ -150,7 +145,9 @@ class Worker(threading.Thread):
             trouble or detail,
             objects,
             screening.activation_map,
-            () if job.origin == "example" else self._measure(screening, verdict.station_name),
+            None
+            if job.origin == "example"
+            else measured(screening, _unit(job, verdict.station_name)),
         )
 
     def _kinds(self) -> set[str]:
@@ -209,6 +206,14 @@ class Worker(threading.Thread):
         )
         screener.warm_up()
         return screener
+
+
+def _unit(job: Job, station_name: str) -> str:
+    """What the monitor calls the unit that made an image."""
+    if job.origin == "console":
+        return "browser"
+    name = station_name or job.sender
+    return "".join(filter(str.isprintable, name))[:_LONGEST_UNIT] or "unknown"
 
 
 def _refused(screener: Screener, path: Path, verdict: policy.Verdict) -> Screening:
