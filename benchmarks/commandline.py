@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -41,3 +42,8 @@ def this_machine() -> str:
     """The processor, and those of its instructions that engines use."""
     machine = describe()
     return f"{machine.cpu or machine.architecture} with {', '.join(machine.cpu_features)}"
+
+
+def short(source: str) -> str:
+    """A source's name without what is in brackets and how it came here."""
+    return re.sub(r"\(.*?\)|\bvia\b.*|/ Belarus.*", "", source).strip(" ,;") or "unnamed"

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from commandline import add_where, this_command
+from commandline import add_where, short, this_command
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -95,11 +94,6 @@ def screen(screener: Screener, samples: Sequence[Sample]) -> list[Source]:
         Source(name, *(np.array(rows[kind]).reshape(-1, width) for kind in (True, False)))
         for name, rows in sorted(found.items())
     ]
-
-
-def short(source: str) -> str:
-    """A source's name without what is in brackets and how it came here."""
-    return re.sub(r"\(.*?\)|\bvia\b.*|/ Belarus.*", "", source).strip(" ,;") or "unnamed"
 
 
 def auc(well: Scores, ill: Scores) -> float:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
 if TYPE_CHECKING:
-    from .monitor import Compared
+    from .judging import Compared
+
+#: Of the latency, that are told.
+PERCENTILES = (50, 95, 99)
 
 _WIDTH, _HEIGHT = 360, 200
 _LEFT, _TOP, _RIGHT, _BOTTOM = 34, 30, 8, 24
@@ -79,7 +82,7 @@ def compared(one: Compared) -> str:
     return drawing.finish(one.title, ". ".join([*spoken, _verdict(one)]))
 
 
-def latency(bins: Sequence[int], edges: Sequence[float], found: Mapping[str, Any]) -> str:
+def latency(bins: Sequence[int], edges: Sequence[float], days: int) -> str:
     """How long screening took, on a logarithmic axis."""
     drawing = _Drawing("chart-latency")
     shares = _shares(bins)
@@ -91,14 +94,14 @@ def latency(bins: Sequence[int], edges: Sequence[float], found: Mapping[str, Any
     for number in range(0, len(edges), 16):  # from one label to the next a factor of 16
         x = _LEFT + (number + 1) * step
         drawing.text(x, _HEIGHT - 8, _milliseconds(edges[number]), "middle" if number else "start")
-    if not found["images"]:
+    if not sum(bins):
         return drawing.finish("Time to screen an image", "No image was screened.")
     said = ", ".join(
-        f"{share} % within {_milliseconds(found[f'p{share}'])}" for share in (50, 95, 99)
+        f"{one} % within {_milliseconds(percentile(bins, edges, one / 100.0) or 0.0)}"
+        for one in PERCENTILES
     )
     return drawing.finish(
-        "Time to screen an image",
-        f"{found['images']} images of the last {found['days']} days: {said}.",
+        "Time to screen an image", f"{sum(bins)} images of the last {days} days: {said}."
     )
 
 

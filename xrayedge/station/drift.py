@@ -24,7 +24,7 @@ LARGE_CHANGE = 0.25
 #: How often chance alone may pass the limit, each time that one measure is looked at.
 FALSE_ALARM = 1e-4
 #: Least share of all images in a bin; smaller ones are joined with the next.
-LEAST_SHARE = 0.05
+LEAST_SHARE = 0.1
 #: Added to each bin, so that an empty one has a logarithm (Jeffreys' prior).
 _SMOOTHING = 0.5
 
