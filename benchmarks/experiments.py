@@ -113,6 +113,11 @@ The shipped bundles' int8 files on the same images, at two operating points:
 One source left out: see [reproduction.md](reproduction.md), and `xrayedge train MANIFEST.csv
 --recipe RECIPE --leave-one-source-out`. Without Kermany no child is healthy, without NIH no adult
 is, and without ieee8023 there is no COVID-19: three sources are too few to choose variants by.
+
+## Does it show in an image that a network will err?
+
+Not better than in its largest probability, as far as was measured, so results carry no such number:
+[familiarity.md](familiarity.md).
 """
 
 

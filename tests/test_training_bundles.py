@@ -15,13 +15,17 @@ keras = pytest.importorskip("keras")
 from xrayedge import ModelBundle
 from xrayedge.bundle import MANIFEST
 from xrayedge.cli import main
+from xrayedge.data import Dataset, load_dataset, model_inputs
 from xrayedge.engines import open_engine
 from xrayedge.errors import BundleError, RunError
+from xrayedge.evaluation import evaluate
 from xrayedge.golden import phantom
 from xrayedge.training.bundles import finished_run, read_convolutions, run_from_bundle
 from xrayedge.training.network import activation_map_model
 from xrayedge.training.recipe import RECIPES, Phase
 from xrayedge.training.run import MODEL, RunRecord
+from xrayedge.training.scoring import predict
+from xrayedge.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -167,13 +171,14 @@ def two_classes(tmp_path_factory):
 def test_training_goes_on_from_a_bundle_and_keeps_a_class_that_the_data_lack(
     two_classes, model, tmp_path, monkeypatch
 ):
-    short = replace(RECIPES["vgg16-robust"], phases=(Phase(2, 1e-4, first_block=1),))
-    monkeypatch.setitem(RECIPES, "vgg16-robust", short)
-    command = ["train", str(two_classes), "--recipe", "vgg16-robust", "--start", "vgg16-edge"]
+    short = replace(RECIPES["own-hospital"], phases=(Phase(2, 1e-4, first_block=1),))
+    monkeypatch.setitem(RECIPES, "own-hospital", short)
+    command = ["train", str(two_classes), "--start", "vgg16-edge"]
     done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "run")])
     assert done.exit_code == 0, done.output
     record = RunRecord.read(tmp_path / "run")
     assert record.start["bundle"]["name"] == "vgg16-edge"
+    assert record.recipe.name == "own-hospital"
     assert record.classes == ("covid", "healthy", "pneumonia")
     trained = keras.saving.load_model(tmp_path / "run" / MODEL, compile=False)
     before, after = (
@@ -182,6 +187,24 @@ def test_training_goes_on_from_a_bundle_and_keeps_a_class_that_the_data_lack(
     )
     moved = dict(zip(record.classes, np.abs(after - before).max(axis=1), strict=True))
     assert moved["pneumonia"] < 0.02 * min(moved["covid"], moved["healthy"])
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_what_the_missing_class_knew_is_kept(data_root, run, tmp_path):
+    """Pneumonia is told from the rest as before, after a training without any."""
+    manifest = load_dataset(data_root / "manifest.csv", [("set", "extended")])
+    taught = [sample for sample in manifest.samples if sample.label != "pneumonia"]
+    own = Dataset(tuple(taught), ("covid", "healthy"))
+    recipe, own = RunRecord.read(run).continued(RECIPES["own-hospital"], own)
+    record = train(own, recipe, tmp_path / "run", data_name={"name": "own"}, start=run)
+    asked = manifest.split("val")
+    inputs = model_inputs(asked, recipe.preprocessing)
+    before, after = (
+        evaluate(asked, record.classes, predict(folder / MODEL, inputs, 1.0)).metrics
+        for folder in (run, tmp_path / "run")
+    )
+    assert after["auc/pneumonia"].value > before["auc/pneumonia"].value - 0.05
 
 
 def test_a_class_that_the_bundle_does_not_know_is_refused(run, two_classes, tmp_path):

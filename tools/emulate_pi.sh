@@ -6,8 +6,8 @@
 # Builds this project's wheel, installs it and its aarch64 dependencies offline in a Debian arm64
 # root (the system of Raspberry Pi OS Bookworm, Python 3.11), and runs on an emulated Cortex-A76
 # (Pi 5) and Cortex-A72 (Pi 4): the import, `xrayedge doctor` and `xrayedge screen` with both
-# engines, whose scores must be those of this machine; with --bench one round of the bench too. Times
-# under emulation say nothing of a Pi.
+# engines, whose scores must be those of this machine; `xrayedge calibrate` of 30 images, and how long
+# it takes; with --bench one round of the bench too. Emulation is several times slower than a Pi.
 #
 # PYTHON (default python3) has xrayedge[dicom,onnx], pydicom-data and build. The root and the wheels
 # are kept in ${XDG_CACHE_HOME:-~/.cache}/xrayedge: later runs need no network.
@@ -147,6 +147,25 @@ for cpu in cortex-a76 cortex-a72; do
             "$work/here-$engine.jsonl" "$work/$cpu-$engine.jsonl" || fail "$cpu: other scores"
     done
 done
+step 'cortex-a76: calibrate with 30 images'
+# One chest in 30 exposures: copies would count once.
+mkdir "$work/healthy"
+"$python" - "${images[0]}" "$work/healthy" <<'END'
+import sys
+
+import cv2
+import numpy as np
+
+from xrayedge import read
+
+pixels = read(sys.argv[1]).pixels
+for number in range(30):
+    levels = np.rint(255.0 * np.linspace(0.0, 1.0, 256) ** (0.85 + 0.01 * number))
+    cv2.imwrite(f"{sys.argv[2]}/{number}.png", cv2.LUT(pixels, levels.astype(np.uint8)))
+END
+TIMEFORMAT='emulate_pi: calibrated in %R s, of which %U s of processor time'
+time emulated cortex-a76 $bin/xrayedge calibrate --healthy "$work/healthy" --model "$model" \
+    --out "$work/site.json" || fail 'xrayedge calibrate'
 if [ -n "$bench" ]; then
     step 'cortex-a76: one round of the bench'
     emulated cortex-a76 $bin/xrayedge bench --model "$model" --precision int8 --rounds 1 \

@@ -7,6 +7,7 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("sklearn")
 
 from xrayedge.training.calibration import (
+    doubts,
     fit_temperature,
     fit_threshold,
 )
@@ -18,6 +19,26 @@ def test_temperature_undoes_overconfidence():
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = np.array([rng.choice(3, p=chance) for chance in chances])
     assert fit_temperature(logits * 4.0, labels) == pytest.approx(4.0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("of_label", "of_others", "said"),
+    [
+        (0.0, 0.0, ["temperature 20 is at its bound", "can't be told from chance"]),
+        (1.0, 0.0, []),
+        (100.0, 0.0, ["all 60 images of val are told right"]),
+        (-9.0, 9.0, ["temperature 20 is at its bound", "from chance"]),
+    ],
+)
+def test_a_model_that_learnt_nothing_says_so(of_label, of_others, said):
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    logits = rng.normal(size=(60, 3)) + np.where(np.eye(3)[labels] == 1.0, of_label, of_others)
+    found = doubts(logits, labels, fit_temperature(logits, labels))
+    assert len(found) == len(said)
+    for sentence, part in zip(found, said, strict=True):
+        assert part in sentence
+        assert "\n" not in sentence
 
 
 def test_the_threshold_lies_in_the_middle_of_the_gap():

@@ -24,7 +24,7 @@ from .options import (
 from .printing import messages, quiet_tensorflow, wide_results
 
 if TYPE_CHECKING:
-    from ..training.run import Epoch
+    from ..training.run import Epoch, RunRecord
 
     Progress = Callable[[int, int, Epoch], None]
 
@@ -50,6 +50,11 @@ def _show_epoch(number: int, total: int, epoch: Epoch) -> None:
         f"epoch {number}/{total}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.3f}  "
         f"{val}{epoch.seconds:.0f} s"
     )
+
+
+def _show_doubts(record: RunRecord) -> None:
+    for doubt in record.doubts:
+        messages.print(f"warning: {doubt}")
 
 
 @contextmanager
@@ -94,7 +99,12 @@ def _out_option(help_text: str) -> Callable[[_Command], _Command]:
 @click.command()
 @click.argument("data", nargs=-1, required=True, type=DATA)
 @_out_option("The run's folder.")
-@click.option("--recipe", "recipe_name", type=RecipeName(), default="vgg16")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    type=RecipeName(),
+    show_default="own-hospital with --start, else vgg16",
+)
 @click.option(
     "--weights",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -130,7 +140,7 @@ def train(
     ctx: click.Context,
     data: tuple[Path, ...],
     out: Path,
-    recipe_name: str,
+    recipe_name: str | None,
     weights: Path | None,
     start: str | None,
     size: int | None,
@@ -153,7 +163,7 @@ def train(
 
     changes: dict[str, Any] = {"seed": seed, "precision": precision}
     recipe = replace(
-        RECIPES[recipe_name],
+        RECIPES[recipe_name or ("vgg16" if start is None else "own-hospital")],
         **{name: value for name, value in changes.items() if value is not None},
     )
     with (
@@ -213,6 +223,7 @@ def train(
         f"kept epoch {(record.best_epoch or 0) + 1} of {len(record.history)}, "
         f"temperature {record.temperature:.3f}; {out}"
     )
+    _show_doubts(record)
 
 
 @click.command()
@@ -311,6 +322,7 @@ def prune(
             f"widths {widths}: {sum(operations) / 1e9:.2f} G multiply-accumulates, "
             f"{sum(weights) / 1e6:.2f} M weights, temperature {record.temperature:.3f}; {out}"
         )
+    _show_doubts(record)
 
 
 @click.command()
@@ -341,3 +353,4 @@ def average(
 
     record = average_runs(runs, RunRecord.read(runs[0]).load_data(data), out, shares or None)
     messages.print(f"average of {len(runs)} runs, temperature {record.temperature:.3f}; {out}")
+    _show_doubts(record)

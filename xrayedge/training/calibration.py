@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evaluation import intervals, macro_auc
 from ..scores import softmax
 
-#: Range searched for the temperature; a fit at its edge means a model that learnt nothing.
+#: Range searched for the temperature.
 _LOG_RANGE = (np.log(0.05), np.log(20.0))
+#: The search ends within so much of a bound.
+_AT_BOUND = 0.01
+#: Of an AUC, where images are ordered at random.
+_CHANCE = 0.5
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
@@ -31,6 +36,40 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
         return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded").x))
+
+
+def doubts(
+    logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float
+) -> tuple[str, ...]:
+    """What speaks against a model after training, in sentences; none where all is well.
+
+    Parameters
+    ----------
+    logits, labels
+        As for `fit_temperature`.
+    temperature
+        As fitted to them.
+    """
+    found = []
+    if (logits.argmax(axis=1) == labels).all():
+        # The likelihood then has no maximum: the colder, the better.
+        found.append(
+            f"all {len(labels)} images of val are told right, so they can't set the temperature; "
+            f"{temperature:.3g} is arbitrary, and probabilities may be too sure"
+        )
+    elif min(abs(np.log(temperature) - bound) for bound in _LOG_RANGE) < _AT_BOUND:
+        found.append(
+            f"the temperature {temperature:.3g} is at its bound: the scores say little of the label"
+        )
+    scores = softmax(logits / temperature)
+    area = intervals(
+        lambda weights: {"auc": macro_auc(labels, scores, weights)}, np.arange(len(labels))
+    ).get("auc")
+    if area is not None and area.low <= _CHANCE:
+        found.append(
+            f"on val the model can't be told from chance: AUC {area}, {len(labels)} images"
+        )
+    return tuple(found)
 
 
 def fit_threshold(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:

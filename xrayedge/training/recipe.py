@@ -255,6 +255,18 @@ RECIPES = {
         phases=(Phase(epochs=12, learning_rate=3e-4, first_block=1),),
         set_balance=0.5,
     ),
+    # Begins with a bundle, on a few hundred images of one hospital: docs/own-hospital.md.
+    "own-hospital": replace(
+        _HOSPITALS,
+        name="own-hospital",
+        phases=(Phase(epochs=12, learning_rate=3e-4, first_block=5),),
+        augmentation=None,
+        batch_size=16,
+        within_source=0.0,
+        not_healthy={"indeterminate": 1.0, "other": 1.0},
+        set_balance=None,
+        keep="best",
+    ),
     "frontal": Recipe(
         name="frontal",
         architecture="frontal",

@@ -74,6 +74,8 @@ class RunRecord:
         What divides the logits before the softmax (Guo et al. 2017), fitted on `val`.
     threshold
         Frontal runs: the score from which an image passes, chosen on `val`.
+    doubts
+        What speaks against the finished model, in sentences; see `calibration.doubts`.
     """
 
     recipe: Recipe
@@ -90,6 +92,7 @@ class RunRecord:
     finished: bool = False
     temperature: float = 1.0
     threshold: float | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def best_epoch(self) -> int | None:
@@ -206,6 +209,7 @@ class RunRecord:
             values["classes"] = tuple(values["classes"])
             values["averaged"] = tuple(values.get("averaged", ()))
             values["shares"] = tuple(values.get("shares", ()))
+            values["doubts"] = tuple(values.get("doubts", ()))
             values["history"] = tuple(Epoch(**epoch) for epoch in values["history"])
             return cls(**values)
         except FileNotFoundError as error:

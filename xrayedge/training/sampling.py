@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -127,6 +128,20 @@ def label_targets(
     )
 
 
+def unvaried_targets(
+    samples: Sequence[Sample], classes: Sequence[str], recipe: Recipe, places: tuple[int, int]
+) -> NDArray[np.float32]:
+    """`label_targets` of the images as they are, for a map of this height and width."""
+    # Boxes are in fractions, so any shape of the same fit does: here the input's own.
+    stretched, unmoved = replace(recipe.preprocessing, fit="stretch"), np.eye(2, 3)
+    shape = (recipe.preprocessing.size, recipe.preprocessing.size)
+    maps = [
+        opacity_targets(sample.opacity_boxes or (), shape, unmoved, stretched, places)
+        for sample in samples
+    ]
+    return label_targets(samples, source_targets(samples, classes), np.stack(maps), recipe)
+
+
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
     """Training batches; what is drawn depends on the seed, the epoch and the position alone.
 
@@ -157,6 +172,9 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self._samples = samples
         self._targets = source_targets(samples, classes)
+        self._unvaried = self._targets
+        if recipe.learns_maps and recipe.augmentation is None:
+            self._unvaried = unvaried_targets(samples, classes, recipe, places)
         self._recipe = recipe
         self._features = features
         self._places = places
@@ -176,7 +194,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         drawn = self._batch(index)
         if self._recipe.augmentation is None:
             assert self._features is not None
-            return self._features[drawn], self._targets[drawn]
+            return self._features[drawn], self._unvaried[drawn]
         preprocess = self._recipe.preprocessing.apply
         views = self._views(index)
         inputs = np.stack([preprocess(pixels) for pixels, _ in views])

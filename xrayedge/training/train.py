@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from ..data import HEALTHY, Dataset, model_inputs
 from ..errors import RunError
 from ..scores import softmax
-from .calibration import fit_temperature, fit_threshold
+from .calibration import doubts, fit_temperature, fit_threshold
 from .losses import LabelledAccuracy, MapLoss, SourceAwareCrossentropy, accuracy
 from .network import ARCHITECTURES, activation_map_model, adopt, build, load_imagenet, split
 from .recipe import Phase, Recipe
 from .run import CHECKPOINT, MODEL, RECORD, Epoch, RunRecord, own_run
-from .sampling import TrainingBatches, label_targets, opacity_targets, source_targets
+from .sampling import TrainingBatches, source_targets, unvaried_targets
 
 _WARMUP_FRACTION = 0.05
 _HEAD = 6  # the block that stands for the head in `network.split`
@@ -101,10 +101,10 @@ def _train(
             model = activation_map_model(whole)
             places = model.output.shape[1:3]
             checked = validation and _map_validation(dataset, recipe, places)
-        elif recipe.augmentation is None:
-            below, model = split(whole, _lowest_block(recipe))
+        if recipe.augmentation is None:
+            below, model = split(model, _lowest_block(recipe))
             features = _features(below, model_inputs(samples, recipe.preprocessing))
-            checked = validation and (_features(below, validation[0]), validation[1])
+            checked = checked and (_features(below, checked[0]), checked[1])
         for number, phase in enumerate(recipe.phases):
             done = min(max(len(record.history) - first, 0), phase.epochs)
             if done < phase.epochs:
@@ -212,14 +212,7 @@ def _map_validation(dataset: Dataset, recipe: Recipe, places: tuple[int, int]) -
     """The split ``val``, labels that are no classes included, for `MapLoss`."""
     samples = dataset.split("val")
     inputs = model_inputs(samples, recipe.preprocessing)
-    # Boxes are in fractions, so any shape of the same fit does: here the input's own.
-    stretched, unmoved = replace(recipe.preprocessing, fit="stretch"), np.eye(2, 3)
-    maps = [
-        opacity_targets(sample.opacity_boxes or (), inputs.shape[1:3], unmoved, stretched, places)
-        for sample in samples
-    ]
-    classes = source_targets(samples, dataset.classes)
-    return inputs, label_targets(samples, classes, np.stack(maps), recipe)
+    return inputs, unvaried_targets(samples, dataset.classes, recipe, places)
 
 
 def _lowest_block(recipe: Recipe) -> int:
@@ -366,7 +359,9 @@ def finish(record: RunRecord, out: Path, validation: _Validation | None) -> RunR
         labels = targets[:, 0].argmax(axis=1)
         model = keras.saving.load_model(out / MODEL, compile=False)
         logits = np.asarray(model.predict(inputs, batch_size=record.recipe.batch_size, verbose=0))
-        record = replace(record, temperature=fit_temperature(logits, labels))
+        temperature = fit_temperature(logits, labels)
+        found = doubts(logits, labels, temperature)
+        record = replace(record, temperature=temperature, doubts=found)
         positive = record.recipe.turned_label
         if positive is not None:
             column = record.classes.index(positive)
