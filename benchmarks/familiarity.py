@@ -44,6 +44,8 @@ NEIGHBOURS = 10
 #: Of the side of the map, on each edge: what is outside its centre.
 EDGE = 1 / 7
 CONFIDENCE = "largest probability"
+#: In the share of errors; less is not worth another number in each result.
+LEAST_GAIN = 0.02
 Values = NDArray[np.float64]
 
 
@@ -256,7 +258,8 @@ def document(model: str, sources: Mapping[str, Measured], compared: Mapping[str,
         )
         lines.append(f"| {name} | {cells} | {mean:.3f} | {differences} |")
         everywhere = all(found.areas[source] < plain.areas[source] for source in sources)
-        if everywhere and max(found.difference.high, found.within.high) < 0.0:
+        certain = max(found.difference.high, found.within.high) < 0.0
+        if everywhere and certain and found.difference.value <= -LEAST_GAIN:
             better.append(name)
     verdict = f"Clearly better than the {CONFIDENCE}: {', '.join(better) or 'none'}."
     return f"""# Does it show in an image that a network will err?
@@ -276,8 +279,8 @@ apart seems to know the errors, and says nothing new. Intervals are over patient
 
 {chr(10).join(lines)}
 
-A candidate is clearly better if it is so at each source, and over all of them with 95 % confidence,
-both among all images and within the label called. {verdict}
+A candidate is clearly better if it is so at each source, and over all of them by {LEAST_GAIN} or
+more and with 95 % confidence, both among all images and within the label called. {verdict}
 """
 
 
