@@ -68,6 +68,8 @@ def test_the_wheel_holds_the_models_and_nothing_of_the_workshop(wheel):
         if path.suffix != ".pyc" and not path.name.startswith(".")
     }
     assert expected
+    page = PROJECT / "xrayedge" / "station" / "console" / "static"
+    expected |= {f"xrayedge/station/console/static/{path.name}" for path in page.iterdir()}
     code = {name for name in held if name.endswith(".py")}
     assert held - code == expected | {"xrayedge/py.typed"}
     assert {"xrayedge/cli/group.py", "xrayedge/converters/convert.py"} <= code

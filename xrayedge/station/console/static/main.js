@@ -16,6 +16,7 @@ import * as words from "./words.js";
 
 const VIEWS = ["screening", "history", "sending", "point", "monitor", "audit"];
 const LATEST = 50;
+const RETRY_MS = 1000;
 
 const screenings = new Screenings();
 const screening = new ScreeningView(screenings);
@@ -35,13 +36,14 @@ const parts = {
 const live = new Live();
 let session = null;
 let lostSince = null;
+let held = null; // news that came while the page asked for everything
 
 async function begin() {
   try {
     session = await call("GET", "/session");
   } catch {
     lost(new Date());
-    setTimeout(begin, 1000);
+    setTimeout(begin, RETRY_MS);
     return;
   }
   if (session.login_required && session.user === null) return signedOut();
@@ -53,6 +55,7 @@ async function begin() {
   find("nav-audit").hidden = role !== "admin";
   parts.sending.allow(operator);
   parts.point.allow(role === "admin");
+  parts.monitor.allow(role === "admin");
   intake.allow(operator, false);
   live.start();
   route();
@@ -60,26 +63,31 @@ async function begin() {
 
 /** What the station has, asked each time that the stream opens. */
 async function refresh() {
+  const mine = (held = []);
   try {
     const [station, { screenings: latest }, queue] = await Promise.all([
       call("GET", "/station"),
       call("GET", `/screenings?limit=${LATEST}`),
       call("GET", "/queue"),
     ]);
+    if (held !== mine) return; // the stream was lost and found, or nobody is logged in any more
+    held = null;
     intake.allow(session.role !== "reader", station.example);
     screenings.replace(latest);
     parts.sending.show(queue);
+    mine.forEach(tell); // the answers may be older than what was told meanwhile
     found();
     const view = current();
-    if (view !== "screening" && view !== "sending") parts[view].load();
-    else if (view === "screening") screening.open(chosen());
+    if (view === "screening") screening.open(chosen());
+    else if (view !== "sending") parts[view].load();
   } catch {
-    // The stream or the session is lost again; whoever noticed has said so.
+    setTimeout(() => held === mine && refresh(), RETRY_MS);
   }
 }
 
 function lost(since) {
-  if (lostSince === null) lostSince = since;
+  if (lostSince !== null) return;
+  lostSince = since;
   document.body.dataset.connection = "lost";
   find("connection").lastElementChild.textContent = "Not connected";
   const bar = find("lost");
@@ -104,7 +112,7 @@ function found() {
 function signedOut() {
   if (document.body.dataset.view === "login") return; // several calls were refused at once
   const why = session?.user ? "Your session has ended. Log in again." : "";
-  session = null;
+  session = lostSince = held = null;
   live.stop();
   screenings.replace([]);
   screening.clear();
@@ -121,7 +129,7 @@ const current = () => {
   const view = location.hash.split("/")[1];
   return VIEWS.includes(view) ? view : "screening";
 };
-const chosen = () => decodeURIComponent(location.hash.split("/")[2] ?? "");
+const chosen = () => location.hash.split("/")[2] ?? "";
 
 function show(view) {
   document.body.dataset.view = view;
@@ -168,13 +176,16 @@ find("sign-out").addEventListener("click", async () => {
 });
 live.addEventListener("open", refresh);
 live.addEventListener("lost", ({ detail }) => lost(detail));
-live.addEventListener("news", ({ detail: { event, data } }) => {
+live.addEventListener("news", ({ detail }) => (held === null ? tell(detail) : held.push(detail)));
+addEventListener("signed-out", signedOut);
+addEventListener("hashchange", route);
+
+function tell({ event, data }) {
   if (event === "screening") screenings.put(data);
   else if (event === "queue") parts.sending.show(data);
   else if (event === "operating-point" && current() === "point") parts.point.show(data);
   else if (event === "monitor" && current() === "monitor") parts.monitor.load();
-});
-addEventListener("signed-out", signedOut);
-addEventListener("hashchange", route);
+}
+
 theme(document.documentElement.dataset.chosen ?? "auto");
 begin();

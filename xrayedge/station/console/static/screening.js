@@ -95,6 +95,7 @@ export class ScreeningView {
     this.#selected = null;
     this.#fresh.clear();
     this.#following = true;
+    this.setLost(null);
     this.#blank();
     this.#draw();
   }
