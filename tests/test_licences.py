@@ -8,7 +8,7 @@ import pytest
 requirements = pytest.importorskip("packaging.requirements")
 
 #: Extras of a device; those of a workstation (train, convert, test, dev) stay there.
-DEVICE = ("onnx", "tflite", "dicom", "dicom-out", "fleet", "station")
+DEVICE = ("onnx", "tflite", "dicom", "dicom-out", "fleet", "station", "archive")
 #: Permissive, or of files and not of what links to them (MPL-2.0). SPDX, then as older packages
 #: say it.
 ALLOWED = {

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from xrayedge.cli import main
 
 VERBS = (
-    *("screen", "calibrate", "models", "doctor", "bench"),
+    *("screen", "calibrate", "models", "doctor", "bench", "archive"),
     *("train", "evaluate", "prune", "average", "convert"),
 )
 

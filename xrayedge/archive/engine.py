@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import signal
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +31,7 @@ _AHEAD = 3
 #: Times that the worker of one shard may be killed. Images can't do that: see `process`.
 _MOST_KILLS = 100
 #: Seconds between two looks at the cluster.
-_LOOK = 2.0
+_LOOK = 5.0
 _CONNECT = 30  # seconds that a scheduler may take to answer
 
 
@@ -60,22 +65,39 @@ def local_cluster(workers: int) -> Iterator[Client]:
     The machine's memory is shared among them.
     """
     quiet = {
-        "distributed.logging": {"distributed": "critical", "bokeh": "critical"},
         # What screens is a child of the worker, with a limit of its own.
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
     }
     with dask.config.set(quiet), ExitStack() as stack:
-        cluster = stack.enter_context(
-            LocalCluster(
+        with _interrupted_later():
+            cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=MEMORY_LIMIT // workers,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
             )
-        )
-        yield stack.enter_context(Client(cluster))
+            stack.enter_context(cluster)
+            client = stack.enter_context(Client(cluster))
+        yield client
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Put Ctrl-C off: a cluster that is half started can't be ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if seen:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -129,8 +151,12 @@ def screen_plan(plan: Plan, job: Job, client: Client) -> Iterator[Progress]:
         futures[key].add_done_callback(over.put)
 
     workers = threads = 0
+    look_at = time.monotonic()
     try:
         while True:
+            if time.monotonic() >= look_at:
+                workers, threads = _look(client, (workers, threads))
+                look_at = time.monotonic() + _LOOK
             room = max(1, _AHEAD * threads) - len(shards)
             for _, shard in zip(range(room), waiting, strict=False):
                 submit(shard)
@@ -139,11 +165,8 @@ def screen_plan(plan: Plan, job: Job, client: Client) -> Iterator[Progress]:
             try:
                 future = over.get(timeout=_LOOK)
             except Empty:
-                workers, threads = _look(client)
                 yield Progress(None, workers, threads)
                 continue
-            if not threads:
-                workers, threads = _look(client)
             shard = shards.pop(future.key)
             del futures[future.key]
             done = _result(future, shard, kills)
@@ -156,36 +179,40 @@ def screen_plan(plan: Plan, job: Job, client: Client) -> Iterator[Progress]:
             client.cancel(list(futures.values()), force=True)
 
 
-def _look(client: Client) -> tuple[int, int]:
+def _look(client: Client, before: tuple[int, int]) -> tuple[int, int]:
+    """Workers and their threads; as before where the scheduler is too busy to say."""
     if client.status != "running":
-        raise _gone(client)
-    threads = client.nthreads()
+        raise _gone()
+    try:
+        threads = client.nthreads()
+    except (OSError, asyncio.TimeoutError):
+        return before
     return len(threads), sum(threads.values())
 
 
-def _gone(client: Client) -> ArchiveError:
+def _gone() -> ArchiveError:
     return ArchiveError("the scheduler is gone; start it, and the same command again goes on")
 
 
 def _result(future: Future, shard: Shard, kills: dict[int, int]) -> Done | None:
     """What became of a shard; ``None`` if its worker was killed, so that it is to be done again."""
-    if future.status == "finished":
+    try:
         done: Done = future.result()
         return done
-    error = future.exception() if future.status == "error" else None
-    if isinstance(error, XrayEdgeError):
-        raise error
-    if error is not None and not isinstance(error, KilledWorker):
+    except XrayEdgeError:
+        raise
+    except (KilledWorker, CancelledError) as error:
+        if future.client.status != "running":
+            raise _gone() from error
+        kills[shard.number] = kills.get(shard.number, 0) + 1
+        if kills[shard.number] > _MOST_KILLS:
+            raise ArchiveError(
+                f"shard {shard.number}: its worker was killed {_MOST_KILLS} times; look why, and "
+                "the same command again goes on"
+            ) from error
+        return None
+    except Exception as error:
         raise ArchiveError(f"shard {shard.number}: {type(error).__name__}: {error}") from error
-    if error is None and future.client.status != "running":
-        raise _gone(future.client)
-    kills[shard.number] = kills.get(shard.number, 0) + 1
-    if kills[shard.number] > _MOST_KILLS:
-        raise ArchiveError(
-            f"shard {shard.number}: {_MOST_KILLS} workers were killed while they screened it; "
-            "look why, and the same command again goes on"
-        )
-    return None
 
 
 _idle: list[ScreeningProcess] = []
@@ -200,7 +227,11 @@ def _screen(shard: Shard, folder: Path, settings: Settings, job: Job) -> Done:
         limit = worker.memory_manager.memory_limit
         job = replace(job, memory=limit // worker.state.nthreads if limit else None)
     process = _taken(job, settings)
-    done = screen_shard(shard, folder, settings, process)
+    try:
+        done = screen_shard(shard, folder, settings, process)
+    except BaseException:
+        process.close()
+        raise
     with _lock:
         _idle.append(process)
     return done

@@ -184,7 +184,8 @@ class Plan:
                         yield Shard(number, _images(table.slice(start, self.shard_size)))
 
     def clean(self) -> None:
-        """Remove what killed workers left, when all parts are there."""
+        """Remove what killed processes left, when all parts are there."""
+        remove_temporary(self.folder)
         remove_temporary(part_path(self.folder, 0).parent)
 
 

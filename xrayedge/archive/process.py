@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import cv2
 
@@ -234,22 +233,30 @@ def _serve(connection: Connection) -> None:
     while True:
         for image in connection.recv():
             signal.setitimer(signal.ITIMER_REAL, job.time_limit)
-            answer = _answer(image, job.limits, screener, settings)
+            try:
+                answer: Row | str = screen_one(image, job.limits, screener, settings)
+            except XrayEdgeError as error:
+                answer = str(error)
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             connection.send(answer)
 
 
-def _answer(
-    image: Listed, limits: Limits, screener: Screener, settings: Settings
-) -> dict[str, Any] | str:
+def screen_one(image: Listed, limits: Limits, screener: Screener, settings: Settings) -> Row:
+    """Screen an image where the caller is, and make its row.
+
+    Raises
+    ------
+    ArchiveError
+        None of its store can be read.
+    """
     file = File(image.source, image.size)
     try:
         file, data = read_source(image.source, limits)
         return row(screener.screen(data, name=image.source), file, settings)
     except ImageError as error:
         return failed_row(file, error.reason, str(error), settings)
-    except XrayEdgeError as error:
-        return str(error)
+    except XrayEdgeError:
+        raise
     except Exception as error:  # such as a MemoryError: this image's alone
         return failed_row(file, CRASHED, f"{image.source}: {type(error).__name__}", settings)
 

@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from ..deadline import STAGES
 from ..errors import ResultsError
 from ..output.results import one_line
 from ..result import Screening
 from .settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Of the manifest and of each part.
 METADATA_KEY = b"xrayedge"
@@ -62,6 +62,8 @@ def schema(classes: Sequence[str]) -> pa.Schema:
     ``bundle_sha256``, ``xrayedge_version``, ``engine_version``. A source that has bytes which are
     no text, or that is not printable, is written as in a CSV file of `output.results`.
     """
+    import pyarrow as pa  # not above: what screens makes rows and no columns, and needs less memory
+
     text, number = pa.string(), pa.float64()
     texts = pa.list_(pa.field("element", text, nullable=False))
     opacity = pa.struct(
@@ -162,6 +164,9 @@ def part(rows: Sequence[Row], settings: Settings, made: Mapping[str, Any]) -> by
     made
         What else the metadata say, as JSON values.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     metadata = {METADATA_KEY: json.dumps({"settings": settings.to_dict(), **made})}
     table = pa.Table.from_pylist(list(rows), schema(settings.classes).with_metadata(metadata))
     stream = pa.BufferOutputStream()
@@ -177,6 +182,9 @@ def made_by(path: Path) -> dict[str, Any]:
     ResultsError
         The file can't be read, or is none of an archive's.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         found = pq.read_metadata(path).metadata or {}
         values: dict[str, Any] = json.loads(found[METADATA_KEY])

@@ -5,17 +5,24 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import ArchiveError
 from ..files import write_atomically
-from .process import ScreeningProcess
-from .rows import part
+from .rows import Row, part
 from .settings import Settings
 from .sources import Listed
+
+
+class Screens(Protocol):
+    """Makes the rows: a `process.ScreeningProcess`, or what takes its place."""
+
+    def screen(self, images: Sequence[Listed]) -> list[Row]:
+        """A row for each image."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def part_path(folder: Path, number: int) -> Path:
     return folder / "parts" / f"part-{number:06d}.parquet"
 
 
-def screen_shard(shard: Shard, folder: Path, settings: Settings, process: ScreeningProcess) -> Done:
+def screen_shard(shard: Shard, folder: Path, settings: Settings, screens: Screens) -> Done:
     """Screen a shard into its part, unless that is there.
 
     The part gets its name when it is complete and on the disk, so it is there whole or not at all,
@@ -74,7 +81,7 @@ def screen_shard(shard: Shard, folder: Path, settings: Settings, process: Screen
     if path.exists():
         return Done(shard.number, len(shard.images), {}, 0.0)
     started, since = _now(), time.monotonic()
-    rows = process.screen(shard.images)
+    rows = screens.screen(shard.images)
     statuses = Counter(one["status"] for one in rows)
     made = {
         "shard": shard.number,

@@ -147,7 +147,8 @@ def run(
         memory=None if memory is None else memory * 1_000_000,
         time_limit=time_limit,
     )
-    ctx.exit(_run(source, out, job, scheduler, workers, shard_size))
+    # Absolute: workers may have another working folder.
+    ctx.exit(_run(source, out.absolute(), job, scheduler, workers, shard_size))
 
 
 @archive.command()
