@@ -154,6 +154,8 @@ def screen_plan(plan: Plan, job: Job, client: Client) -> Iterator[Progress]:
     look_at = time.monotonic()
     try:
         while True:
+            if client.status != "running":
+                raise _gone()
             if time.monotonic() >= look_at:
                 workers, threads = _look(client, (workers, threads))
                 look_at = time.monotonic() + _LOOK
@@ -181,8 +183,6 @@ def screen_plan(plan: Plan, job: Job, client: Client) -> Iterator[Progress]:
 
 def _look(client: Client, before: tuple[int, int]) -> tuple[int, int]:
     """Workers and their threads; as before where the scheduler is too busy to say."""
-    if client.status != "running":
-        raise _gone()
     try:
         threads = client.nthreads()
     except (OSError, asyncio.TimeoutError):
@@ -212,11 +212,13 @@ def _result(future: Future, shard: Shard, kills: dict[int, int]) -> Done | None:
             ) from error
         return None
     except Exception as error:
+        if future.client.status != "running":
+            raise _gone() from error
         raise ArchiveError(f"shard {shard.number}: {type(error).__name__}: {error}") from error
 
 
+#: Of this worker: processes that have a model loaded and wait for a shard.
 _idle: list[ScreeningProcess] = []
-_idle_for: tuple[Job, Settings] | None = None
 _lock = threading.Lock()
 
 
@@ -239,10 +241,10 @@ def _screen(shard: Shard, folder: Path, settings: Settings, job: Job) -> Done:
 
 def _taken(job: Job, settings: Settings) -> ScreeningProcess:
     """A process that has the model loaded, or a new one; those of another job end."""
-    global _idle_for
     with _lock:
-        if _idle_for != (job, settings):
-            while _idle:
-                _idle.pop().close()
-            _idle_for = (job, settings)
-        return _idle.pop() if _idle else ScreeningProcess(job, settings)
+        while _idle:
+            process = _idle.pop()
+            if (process.job, process.settings) == (job, settings):
+                return process
+            process.close()
+    return ScreeningProcess(job, settings)

@@ -108,8 +108,8 @@ class ScreeningProcess:
     """
 
     def __init__(self, job: Job, settings: Settings) -> None:
-        self._job = job
-        self._settings = settings
+        self.job = job
+        self.settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
@@ -135,7 +135,7 @@ class ScreeningProcess:
             image = images[suspect]
             detail = f"{image.source}: the process that screened it {end}, twice"
             file = File(image.source, image.size)
-            rows.append(failed_row(file, CRASHED, detail, self._settings))
+            rows.append(failed_row(file, CRASHED, detail, self.settings))
             suspect = None
         return rows
 
@@ -185,7 +185,7 @@ class ScreeningProcess:
                 )
             self._connection = Connection(ours.detach())
             try:
-                self._connection.send((self._job, self._settings))
+                self._connection.send((self.job, self.settings))
                 problem = self._connection.recv()
             except (EOFError, OSError):
                 end = self._end()
@@ -206,7 +206,7 @@ class ScreeningProcess:
         status = self._process.wait()
         self._process = self._connection = None
         if status == -signal.SIGALRM:
-            return f"took longer than {self._job.time_limit:g} seconds"
+            return f"took longer than {self.job.time_limit:g} seconds"
         if status >= 0:
             return f"ended with status {status}"
         return f"was ended by {signal.Signals(-status).name}"
@@ -216,7 +216,9 @@ def _serve(connection: Connection) -> None:
     """Screen what comes until nobody listens any more."""
     job, expected = connection.recv()
     if job.memory is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (job.memory, job.memory))
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        memory = job.memory if most == resource.RLIM_INFINITY else min(job.memory, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     cv2.setNumThreads(job.threads)
     try:
         screener, settings = job.open()

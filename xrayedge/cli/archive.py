@@ -208,7 +208,8 @@ def _run(
         plan.clean()
     statuses = read_status(out).statuses
     messages.print(", ".join(f"{count:,} {name}" for name, count in sorted(statuses.items())))
-    return 0 if set(statuses) == {"screened"} else _NOT_ALL_SCREENED
+    whole = set(statuses) == {"screened"} and not (left_out and left_out.unreadable)
+    return 0 if whole else _NOT_ALL_SCREENED
 
 
 def _listed(count: int) -> None:
