@@ -216,3 +216,23 @@ def test_what_a_screening_counts(chest, leg):
     assert found.milliseconds == shown.timings_ms["total"]
     assert set(measured(refused, "UNIT1").bins) == {"outcome", "latency"}
     assert OUTCOMES[measured(refused, "UNIT1").bins["outcome"]] == "not-frontal"
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_200_of_one_hospital_and_200_of_another_raise_it_and_400_of_one_do_not(data_root, store):
+    def bins(pattern, images):
+        paths = sorted((data_root / "sites").glob(pattern))
+        order = np.random.default_rng(0).permutation(len(paths))[:images]
+        return [
+            measured(screener.screen(paths[place], grey=True), "").bins for place in sorted(order)
+        ]
+
+    with Screener() as screener:
+        pakistan, shenzhen = bins("pakistan/*/*/*", 400), bins("shenzhen/*/*/*", 200)
+    assert len(pakistan) == 400
+    random = np.random.default_rng(1)
+    random.shuffle(pakistan)
+    put(store, pakistan, "ONE")
+    put(store, pakistan[:200] + shenzhen, "TWO")
+    assert states(store) == {"ONE": "steady", "TWO": "changed"}
