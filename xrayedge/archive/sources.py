@@ -9,13 +9,18 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Protocol
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol
 
 from ..batch import walk
 from ..errors import ArchiveError, UnreadableError
-from ..imaging import Limits
+from ..imaging import IMAGE_SUFFIXES, Limits
+from .reading import is_object, is_url
 from .rows import File
+
+if TYPE_CHECKING:
+    from .stores import Stores
 
 #: Names that the column of a list may have, in order of preference.
 COLUMNS = ("source", "path", "url")
@@ -78,8 +83,10 @@ def open_input(text: str) -> Input:
     Raises
     ------
     ArchiveError
-        It is neither a folder nor a list.
+        It is neither a folder, nor a list, nor a bucket.
     """
+    if is_object(text):
+        return ObjectPrefix(text)
     path = Path(os.path.abspath(text))  # noqa: PTH100 (links stay as they are)
     if path.is_dir():
         return Folder(path)
@@ -87,7 +94,7 @@ def open_input(text: str) -> Input:
         return CsvList(path)
     if path.suffix.lower() == ".parquet" and path.is_file():
         return ParquetList(path)
-    raise ArchiveError(f"{text}: no folder, and no .csv or .parquet list of images")
+    raise ArchiveError(f"{text}: no folder, no .csv or .parquet list of images, and no s3:// URL")
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,30 @@ class ParquetList:
             raise _bad_list(self.path, error) from error
 
 
+@dataclass(frozen=True)
+class ObjectPrefix:
+    """The images under ``s3://bucket/prefix``, by their names as in a folder."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        return self.url
+
+    def listed(self, left_out: LeftOut) -> Iterator[Listed]:
+        def images() -> Iterator[Listed]:
+            for source, size in _stores().list(self.url):
+                path = PurePosixPath(source)
+                if any(part.startswith(".") for part in path.parts) or source.endswith("/"):
+                    continue
+                if path.suffix.lower() in IMAGE_SUFFIXES | {""}:
+                    yield Listed(source, size)
+                else:
+                    left_out.not_images += 1
+
+        return _checked(images())
+
+
 def read_source(source: str, limits: Limits) -> tuple[File, bytes]:
     """The bytes of a source and what is known of it.
 
@@ -164,6 +195,9 @@ def read_source(source: str, limits: Limits) -> tuple[File, bytes]:
     ArchiveError
         None of its store can be read.
     """
+    if is_url(source):
+        data, changed = _stores().read(source, limits)
+        return File(source, len(data), hashlib.sha256(data).hexdigest(), changed), data
     path = Path(source)
     try:
         # To open a fifo or a device may wait for ever.
@@ -196,9 +230,33 @@ def _column(path: Path, names: Iterable[str]) -> str:
 
 
 def _placed(folder: Path, sources: Iterable[str | None]) -> Iterator[Listed]:
-    for source in sources:
-        if source:
-            yield Listed(source if "://" in source else str(folder / source))
+    found = (
+        Listed(source if is_url(source) else str(folder / source)) for source in sources if source
+    )
+    return _checked(found)
+
+
+def _checked(images: Iterable[Listed]) -> Iterator[Listed]:
+    """Pass images on, and see on the way that the stores of their URLs give images at all."""
+    check = None
+    for one in images:
+        if is_url(one.source):
+            if check is None:
+                from .stores import Check
+
+                check = Check(_stores())
+            check.see(one.source)
+        yield one
+    if check is not None:
+        check.end()
+
+
+@cache
+def _stores() -> Stores:
+    """The connections of this process; opened late, since few archives need the packages."""
+    from .stores import Stores
+
+    return Stores()
 
 
 def _bad_list(path: Path, error: Exception) -> ArchiveError:

@@ -40,6 +40,7 @@ _MODULES = {verb: module for verbs in _SECTIONS.values() for verb, module in ver
 #: The extra that brings each package which is not in the core.
 _EXTRAS = {
     "bokeh": "archive",
+    "botocore": "archive",
     "cryptography": "fleet",
     "dask": "archive",
     "distributed": "archive",
@@ -57,6 +58,7 @@ _EXTRAS = {
     "starlette": "station",
     "tensorflow": "train",
     "tf2onnx": "convert",
+    "urllib3": "archive",
     "uvicorn": "station",
 }
 
