@@ -122,9 +122,10 @@ def run(
     max_pixels: int,
     max_bytes: int,
 ) -> None:
-    """Screen INPUT: a folder, or a .csv or .parquet list of images. `run` may be left out.
+    """Screen INPUT: a folder, a .csv or .parquet list, or s3://BUCKET/PREFIX.
 
-    A list has its paths in a column `source`, `path` or `url`.
+    A list has its paths and s3:// or http(s):// URLs in a column `source`, `path` or `url`. The
+    word `run` may be left out.
 
     Exit status: 0 all screened, 1 some rejected or failed, 2 wrong usage or nothing can be
     screened, 130 Ctrl-C.
@@ -166,6 +167,34 @@ def status(folder: Path) -> None:
         click.echo(f"{count:>12,} {name}")
     for name, count in sorted(found.reasons.items(), key=lambda one: -one[1]):
         click.echo(f"{count:>12,}   {name}")
+
+
+@archive.command()
+@click.argument("folder", type=_FOLDER)
+@click.option(
+    "--out",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    show_default="FOLDER/report.html",
+    help="The page.",
+)
+@click.option(
+    "--model",
+    show_default="the one that the archive names",
+    help="Bundle that screened it, whose reference the scores are compared with.",
+)
+def report(folder: Path, page: Path | None, model: str | None) -> None:
+    """Write one HTML page about the archive in FOLDER: counts, scores, drift, speed.
+
+    It may run meanwhile; what is finished is reported.
+    """
+    from ..archive.report import write_report
+
+    page = page or folder / "report.html"
+    summary = write_report(folder, page, model)
+    rows = sum(summary.statuses.values())
+    messages.print(f"{page}: {rows:,} of {summary.plan.images:,} images")
 
 
 def _run(
