@@ -78,7 +78,8 @@ def test_a_unit_is_learned_then_compared_then_told_to_have_changed(store):
     put(store, drawn(LEAST_IMAGES, 4, brightness=160.0))
     found = monitor.summary(store, REFERENCE)
     assert re.fullmatch(
-        r"Images changed: the last 200 images of UNIT1 differ from its first 200 in brightness\.",
+        r"Images changed: the last 200 images of UNIT1 differ from the 200 that they are "
+        r"compared with, in brightness\.",
         found["sentence"],
     )
     assert "accuracy" not in str(found)
@@ -164,7 +165,7 @@ def test_charts_of_nothing_are_charts(store):
         assert ElementTree.fromstring(monitor.plot(store, REFERENCE, name)).find(f"{SVG}desc").text
 
 
-def test_prometheus_can_read_the_metrics(store):
+def test_metrics_tell_counts_latency_and_changes(store):
     put(store, drawn(REFERENCE_IMAGES, 1) + drawn(LEAST_IMAGES, 2), unit='a "b" \\')
     store.receive(NewJob("waits.dcm", "dicom", "UNIT1", None, "", 1), "balanced")
     text = monitor.metrics(store, REFERENCE)
@@ -174,7 +175,12 @@ def test_prometheus_can_read_the_metrics(store):
     assert "xrayedge_screening_seconds_sum 2.4\nxrayedge_screening_seconds_count 300\n" in text
     assert 'xrayedge_jobs{state="received"} 1\n' in text
     assert 'xrayedge_images_changed{unit="a \\"b\\" \\\\"} 0\n' in text
+
+
+def test_prometheus_parses_the_metrics(store):
     parser = pytest.importorskip("prometheus_client.parser")
+    put(store, drawn(REFERENCE_IMAGES, 1) + drawn(LEAST_IMAGES, 2), unit='a "b" \\')
+    text = monitor.metrics(store, REFERENCE)
     families = {one.name: one for one in parser.text_string_to_metric_families(text)}
     buckets = [one.value for one in families["xrayedge_screening_seconds"].samples]
     assert buckets[:-2] == sorted(buckets[:-2])

@@ -91,9 +91,10 @@ def latency(bins: Sequence[int], edges: Sequence[float], days: int) -> str:
     for x, y, width, height in _boxes(shares, top, len(bins)):
         drawing.add("rect", x=x, y=y, width=width, height=height, fill_opacity=_FILL)
     step = (_WIDTH - _LEFT - _RIGHT) / len(bins)
+    anchors = {0: "start", len(edges) - 1: "end"}
     for number in range(0, len(edges), 16):  # from one label to the next a factor of 16
         x = _LEFT + (number + 1) * step
-        drawing.text(x, _HEIGHT - 8, _milliseconds(edges[number]), "middle" if number else "start")
+        drawing.text(x, _HEIGHT - 8, _milliseconds(edges[number]), anchors.get(number, "middle"))
     if not sum(bins):
         return drawing.finish("Time to screen an image", "No image was screened.")
     said = ", ".join(

@@ -155,8 +155,8 @@ def sentence(unit: Unit, compared: Sequence[Compared]) -> str | None:
     if not changed:
         return None
     return (
-        f"Images changed: the last {len(unit.recent)} images of {unit.name} differ from its first "
-        f"{len(unit.reference)} in {_listed(changed)}."
+        f"Images changed: the last {len(unit.recent)} images of {unit.name} differ from the "
+        f"{len(unit.reference)} that they are compared with, in {_listed(changed)}."
     )
 
 
