@@ -1,4 +1,4 @@
-"""Verbs of `models` for signed models: the manufacturer's, and the device's."""
+"""Verbs of `models` for signed models, for manufacturers and for devices."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ def _store() -> Store:
 def new_key(path: Path) -> None:
     """Make a key in minisign's format: the secret one at PATH, the public one at PATH.pub.
 
-    The secret key has no password: keep it on a medium that is not on a network. `minisign -G`
-    makes one that has.
+    The secret key has no password: keep it offline. `minisign -G` makes a key with a password.
     """
     from ..fleet import SecretKey
     from ..fleet.minisign import write_public
@@ -91,7 +90,7 @@ def keyring(
     revoked: tuple[Path, ...],
     out: Path,
 ) -> None:
-    """Set whom devices trust from now on: public keys (.pub), in a file signed by a root."""
+    """Write the public keys (.pub) that devices trust from now on, signed by a root."""
     from ..fleet import Keyring, write_keyring
 
     keys = Keyring(serial, _public_keys(roots), _public_keys(releases), _public_keys(revoked))
@@ -102,7 +101,7 @@ def keyring(
 @click.command("trust")
 @click.argument("source")
 def trust(source: str) -> None:
-    """Trust a root's public key (K.pub), or take over a keyring that a trusted root signed.
+    """Trust a root's public key (K.pub), or adopt a keyring that a trusted root signed.
 
     SOURCE is a file, or a keyring's address.
     """
@@ -125,7 +124,7 @@ def trust(source: str) -> None:
 def install(source: str, roots: tuple[Path, ...], allow_unsigned: bool) -> None:
     """Verify, try and switch to the release at SOURCE: a file, an address, or a folder.
 
-    From a folder with signed files, such as a memory stick, the keyring is taken over first, then
+    From a folder with signed files, such as a memory stick, the keyring is adopted first, then
     the newest release of each model is installed. If anything is wrong, nothing changes.
 
     Exit status: 0 installed, 2 refused.
@@ -152,15 +151,15 @@ def rollback(name: str) -> None:
 @click.command("verify")
 @click.argument("name")
 def verify(name: str) -> None:
-    """Check the installed model NAME against its signature, every byte of it.
+    """Verify every byte of the installed model NAME against its signature.
 
-    Exit status: 0 as signed, 2 altered, unsigned, or signed by a key that is not trusted now.
+    Exit status: 0 as signed, 2 altered, unsigned, or signed by a key that is no longer trusted.
     """
     messages.print(f"as signed: {_in_words(_store().verify(name))}")
 
 
 def print_installed() -> None:
-    """A table of what is installed; nothing where nothing is."""
+    """A table of what is installed; empty if nothing is."""
     try:
         installed = _store().installed()
     except FleetError as error:  # without the extra nothing can be installed

@@ -1,4 +1,4 @@
-"""`station`: a screening station, and what its keeper does with it."""
+"""`station`: run and maintain a screening station."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def check(ctx: click.Context) -> None:
 @click.option("--drop", metavar="ID", multiple=True, help="Give it up: J12 a job, S7 a send.")
 @click.pass_context
 def queue(ctx: click.Context, retry: tuple[str, ...], drop: tuple[str, ...]) -> None:
-    """Show what waits, what failed and what was set aside; retry or drop it.
+    """Show what is waiting, what failed and what was set aside; retry or drop it.
 
-    Works while the station runs. No patient's data are shown.
+    Works while the station runs. Shows no patient data.
     """
     store = _store(ctx.obj[1])
     try:

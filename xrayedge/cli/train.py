@@ -59,10 +59,10 @@ def _show_doubts(record: RunRecord) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[Progress]:
-    """Make sure that Ctrl-C ends a training, and say how it goes on. Gives what shows an epoch.
+    """Make Ctrl-C end a training, and say how to resume it. Yields the callback for epochs.
 
-    Python drops an exception that is raised while it finalises an object, a `KeyboardInterrupt`
-    too: then the training ends after the epoch.
+    Python drops an exception raised while it finalises an object, including `KeyboardInterrupt`;
+    the training then ends after the epoch.
     """
     asked = False
 
@@ -80,7 +80,7 @@ def _interruptible() -> Iterator[Progress]:
     try:
         yield show
     except KeyboardInterrupt:
-        messages.print("the same command again goes on behind the last epoch that is over")
+        messages.print("the same command resumes after the last finished epoch")
         raise
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""What has to be on the disk before the next step may begin."""
+"""Writes that are on the disk before the next step begins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a new file, and wait until the disk has it."""
+    """Write a new file, and wait until it is on the disk."""
     with path.open("xb") as stream:
         stream.write(content)
         stream.flush()
@@ -17,7 +17,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Sync a folder, so that the names in it survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -26,7 +26,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a slot: out of the way by one rename first, so that no half of it has its name."""
+    """Remove a slot. It is renamed first, so that its name never means half of it."""
     if not folder.exists():
         return
     doomed = folder

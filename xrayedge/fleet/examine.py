@@ -16,14 +16,14 @@ _LIMIT_SECONDS = 300.0
 
 
 def examine(folder: Path) -> None:
-    """Run every file of a bundle against its golden vectors, in the engines of this device.
+    """Check every file of a bundle against its golden vectors, with this device's engines.
 
     Raises
     ------
     FleetError
-        A file fails or differs, none could be run, or one has no golden vectors.
+        A file fails, gives other scores or has no golden vectors, or no file could be run.
     """
-    # Not in the bundle's folder: Python looks for modules where it is started.
+    # Not started in the bundle's folder: Python would look for modules there.
     command = [sys.executable, "-m", "xrayedge", "doctor", "--model", str(folder.resolve())]
     try:
         done = subprocess.run(

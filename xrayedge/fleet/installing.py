@@ -19,12 +19,12 @@ def install(store: Store, source: str, *, allow_unsigned: bool = False) -> Itera
     Parameters
     ----------
     store
-        Where to.
+        Where to install.
     source
-        A ``.xeb`` file, its address, a folder with such files and perhaps a keyring, or a
+        A ``.xeb`` file or its address, a folder with such files and optionally a keyring, or a
         bundle's folder.
     allow_unsigned
-        Take what has no signature; never from an address.
+        Accept a bundle without a signature, though never from an address.
 
     Raises
     ------
@@ -51,9 +51,9 @@ def install(store: Store, source: str, *, allow_unsigned: bool = False) -> Itera
 
 
 def _newest(store: Store, paths: tuple[Path, ...]) -> list[Path]:
-    """Of each model the release of the highest serial, of those that are signed rightly.
+    """The release with the highest serial of each model, among those with a valid signature.
 
-    Where there is none, the files as they are: installing them says what is wrong.
+    If there is none, all the files: the attempt to install them reports what is wrong.
     """
     newest: dict[str, tuple[int, Path]] = {}
     for path in paths:

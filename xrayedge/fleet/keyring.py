@@ -1,7 +1,7 @@
-"""Whom a device trusts: roots, the keys that they let sign releases, and keys that are revoked.
+"""Which keys a device trusts: roots, the release keys that roots authorise, and revoked keys.
 
 A root is pinned on the device by hand. A keyring, signed by a root, replaces roots and release keys
-and adds to the revoked ones, without a network and without a clock: its serial only rises.
+and adds to the revoked ones. That needs neither a network nor a clock: its serial only increases.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from .minisign import PublicKey, SecretKey, verify
 FORMAT_VERSION = 1
 KEYRING = "keyring.json"
 
-#: A keyring of a hundred keys is some 10 kB.
+#: A keyring of a hundred keys takes about 10 kB.
 MAX_BYTES = 100_000
 
 
 @dataclass(frozen=True)
 class Keyring:
-    """Keys by what they may do.
+    """Keys, grouped by what they may sign.
 
     Parameters
     ----------
     serial
-        Rises with every keyring; 0 where only pinned roots are there.
+        Increases with every keyring; 0 if there are only pinned roots.
     roots
         May sign keyrings and releases.
     releases
         May sign releases.
     revoked
-        May sign nothing any more, whatever else names them. Told apart by the key itself: its
-        number is anyone's choice.
+        May not sign anything any more, even if listed elsewhere. Identified by the key itself: its
+        number can be chosen freely.
     """
 
     serial: int = 0
@@ -54,27 +54,27 @@ class Keyring:
         return tuple(key for key in self.roots + self.releases if not self.is_revoked(key))
 
     def is_revoked(self, key: PublicKey) -> bool:
-        """Whether this key must not sign any more."""
+        """Whether this key has been revoked."""
         return any(key.raw == other.raw for other in self.revoked)
 
     def pin(self, root: PublicKey) -> Keyring:
-        """With one more root; `FleetError` where it is revoked."""
+        """Add a root; `FleetError` if it is revoked."""
         if self.is_revoked(root):
             raise FleetError(f"the key {root.id} is revoked; it can't be trusted again")
         return self if root in self.roots else replace(self, roots=(*self.roots, root))
 
     def follow(self, content: bytes, signature: str) -> Keyring:
-        """The keyring that comes after this one.
+        """The keyring that replaces this one.
 
         Parameters
         ----------
         content, signature
-            Of a keyring's file, and of its ``.minisig``.
+            The contents of a keyring's file and of its ``.minisig``.
 
         Raises
         ------
         FleetError
-            No root of this keyring signed it, it is older, or it would leave no root.
+            It is not signed by a root of this keyring, is older, or would leave no root.
         """
         verify(content, signature, self.valid_roots)
         new = Keyring.from_bytes(content)
@@ -88,7 +88,7 @@ class Keyring:
         return merged
 
     def to_bytes(self) -> bytes:
-        """As it stands in a file."""
+        """The content of a keyring's file."""
         keys = {
             what: [key.to_text() for key in getattr(self, what)]
             for what in ("roots", "releases", "revoked")
@@ -98,7 +98,7 @@ class Keyring:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Keyring:
-        """Read what `to_bytes` wrote; `FleetError` for anything else."""
+        """Read the output of `to_bytes`; `FleetError` for anything else."""
         try:
             values: Any = json.loads(content)
             if values["format_version"] != FORMAT_VERSION:
@@ -115,7 +115,7 @@ class Keyring:
 
 
 def sign_keyring(keyring: Keyring, root: SecretKey) -> tuple[bytes, str]:
-    """A keyring's file and the text of its ``.minisig``.
+    """Make a keyring's file and the text of its ``.minisig``.
 
     Raises
     ------

@@ -41,18 +41,18 @@ _UNTRUSTED, _TRUSTED = "untrusted comment: ", "trusted comment: "
 
 #: A key or a signature is a few hundred bytes; more is neither.
 _MAX_BYTES = 8192
-#: What minisign itself writes for a password (libsodium's "sensitive"); a larger one is refused.
+#: What minisign itself uses for a password (libsodium's "sensitive"); anything larger is refused.
 _MAX_SCRYPT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A key that signatures are checked with.
+    """A public key, which verifies signatures.
 
     Parameters
     ----------
     number
-        8 bytes that tell keys apart.
+        8 bytes that identify the key.
     raw
         The Ed25519 public key, 32 bytes.
     """
@@ -62,12 +62,12 @@ class PublicKey:
 
     @classmethod
     def parse(cls, text: str) -> PublicKey:
-        """From the base64 line of a public key, alone or with the comment above it.
+        """Read the base64 line of a public key, alone or with the comment line above it.
 
         Raises
         ------
         FleetError
-            It is no minisign public key.
+            It is not a minisign public key.
         """
         lines = [line for line in text.splitlines() if line.strip()]
         algorithm, number, raw = _unpack(_PUBLIC, lines[-1] if lines else "", "public key")
@@ -77,7 +77,7 @@ class PublicKey:
 
     @classmethod
     def read(cls, path: Path) -> PublicKey:
-        """From a ``.pub`` file; `FleetError` where it can't be read or is none."""
+        """Read a ``.pub`` file; `FleetError` if it can't be read or is not a public key."""
         try:
             return cls.parse(_read_text(path))
         except FleetError as error:
@@ -99,12 +99,12 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class SecretKey:
-    """A key that signs.
+    """A secret key, which signs.
 
     Parameters
     ----------
     number
-        As in its public key.
+        The same as in its public key.
     seed
         The Ed25519 seed, 32 bytes.
     """
@@ -114,19 +114,19 @@ class SecretKey:
 
     @classmethod
     def create(cls) -> SecretKey:
-        """A new key out of the operating system's random numbers."""
+        """A new key from the operating system's random numbers."""
         return cls(secrets.token_bytes(8), secrets.token_bytes(32))
 
     @classmethod
     def read(cls, path: Path, password: str | None = None) -> SecretKey:
-        """From minisign's secret key file.
+        """Read a minisign secret key file.
 
         Raises
         ------
         PasswordNeededError
             The key has a password, and none was given.
         FleetError
-            It can't be read, is no secret key, or the password is wrong.
+            It can't be read, is not a secret key, or the password is wrong.
         """
         lines = _read_text(path).splitlines()
         where = f"{path}: secret key"
@@ -154,16 +154,16 @@ class SecretKey:
         return key
 
     def public(self) -> PublicKey:
-        """The key that checks its signatures."""
+        """The public key that verifies its signatures."""
         return PublicKey(self.number, self._private().public_key().public_bytes_raw())
 
     def write(self, path: Path) -> None:
-        """Write a secret key file without a password, for its owner alone; never over another.
+        """Write a new secret key file without a password, readable by its owner only.
 
         Raises
         ------
         FleetError
-            The file is there already, or can't be written.
+            The file exists already, or can't be written.
         """
         body = _SECRET_BODY.pack(self.number, self.seed, self.public().raw, bytes(32))
         packed = _SECRET.pack(_KEY_ALGORITHM, _NO_KDF, _BLAKE2B, bytes(32), 0, 0, body)
@@ -171,7 +171,7 @@ class SecretKey:
         _write_new(path, text, 0o600)
 
     def sign(self, content: bytes, comment: str) -> str:
-        """A ``.minisig`` file's text over ``content``; ``comment`` is signed too, one line."""
+        """The text of a ``.minisig`` file for ``content``; ``comment``, one line, is signed too."""
         if not comment.isprintable():
             raise FleetError(f"comment {comment!r}: not one line of printable characters")
         private = self._private()
@@ -192,21 +192,21 @@ class PasswordNeededError(FleetError):
 
 
 def write_public(key: PublicKey, path: Path) -> None:
-    """Write a ``.pub`` file; `FleetError` where it is there already or can't be written."""
+    """Write a ``.pub`` file; `FleetError` if it exists already or can't be written."""
     _write_new(path, key.to_file(), 0o644)
 
 
 def verify(content: bytes, signature: str, keys: Iterable[PublicKey]) -> PublicKey:
-    """Check a ``.minisig`` file's text, its trusted comment included.
+    """Verify the text of a ``.minisig`` file, including its trusted comment.
 
     Parameters
     ----------
     content
-        What was signed.
+        The signed content.
     signature
         The text of the ``.minisig`` file.
     keys
-        Those that are trusted.
+        The trusted keys.
 
     Returns
     -------
@@ -215,7 +215,8 @@ def verify(content: bytes, signature: str, keys: Iterable[PublicKey]) -> PublicK
     Raises
     ------
     FleetError
-        The signature is damaged, by none of ``keys``, or not over this content and comment.
+        The signature is damaged, not made by any of ``keys``, or not valid for this content and
+        comment.
     """
     lines = signature.splitlines()
     if len(lines) != 4 or not lines[2].startswith(_TRUSTED):
@@ -224,7 +225,7 @@ def verify(content: bytes, signature: str, keys: Iterable[PublicKey]) -> PublicK
     (over_both,) = _unpack(struct.Struct("64s"), lines[3], "signature")
     if algorithm != _SIGNATURE_ALGORITHM:
         raise FleetError("not a signature of a file's BLAKE2b digest; sign with minisign 0.10 on")
-    # Numbers are chosen by who makes a key: two trusted keys may share one.
+    # Whoever makes a key chooses its number: two trusted keys may share one.
     candidates = [key for key in keys if key.number == number]
     if not candidates:
         signer = PublicKey(number, b"").id
@@ -266,7 +267,7 @@ def _scrypt(password: str, salt: bytes, operations: int, memory: int) -> bytes:
         n=1 << log2,
         r=block,
         p=max(1, parallel),
-        maxmem=2 * _MAX_SCRYPT_BYTES - 2,  # the most that OpenSSL takes
+        maxmem=2 * _MAX_SCRYPT_BYTES - 2,  # the most that OpenSSL accepts
         dklen=_SECRET_BODY.size,
     )
 

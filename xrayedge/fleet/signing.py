@@ -1,4 +1,4 @@
-"""Make a release out of a bundle: the manufacturer's side."""
+"""Make a release from a bundle: the manufacturer's side."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def sign(
     out
         The file; by default ``NAME-VERSION.xeb`` here. The signature is ``OUT.minisig``.
     serial
-        Must be higher than those of earlier releases of this model; by default the seconds since
-        1970 by this workstation's clock. No device compares it with a clock.
+        Must be higher than in earlier releases of this model; by default the seconds since 1970
+        according to this workstation's clock. No device compares it with its own clock.
 
     Returns
     -------
@@ -38,9 +38,9 @@ def sign(
     Raises
     ------
     BundleError
-        There is no such bundle, or a file of it is altered.
+        There is no such bundle, or one of its files has been altered.
     FleetError
-        It has no golden vectors, so no device could try it, or the file can't be written.
+        It has no golden vectors, so no device could test it, or the file can't be written.
     """
     bundle = ModelBundle.load(model)
     untried = [variant.file for variant in bundle.variants() if not variant.golden]

@@ -17,14 +17,14 @@ from .keyring import MAX_BYTES as MAX_KEYRING_BYTES
 
 SIGNATURE_SUFFIX = ".minisig"
 _MAX_SIGNATURE_BYTES = 8192
-#: Without a byte for so long, a server is given up.
+#: After this long without a byte, a download fails.
 _TIMEOUT_SECONDS = 30.0
 _SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True)
 class Signed:
-    """Bytes and what is said to be their signature.
+    """A file's bytes and their claimed signature.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Signed:
     content
         The file's bytes.
     signature
-        The text of the ``.minisig`` beside it; ``None`` where there is none.
+        The text of the ``.minisig`` beside it; ``None`` if there is none.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Signed:
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder offers.
+    """The releases and the keyring in a folder.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ class Folder:
 
 
 def is_address(source: str) -> bool:
-    """Whether a source is an address of the web rather than a path."""
+    """Whether a source is a web address rather than a path."""
     return urllib.parse.urlsplit(source).scheme in _SCHEMES
 
 
 def fetch(source: str | Path, largest: int = xeb.MAX_BYTES) -> Signed:
     """The bytes of a file or an address, and those of ``SOURCE.minisig``.
 
-    An address without a signature is refused: nobody could say what came.
+    An address without a signature is refused: nobody could tell what was downloaded.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def fetch(source: str | Path, largest: int = xeb.MAX_BYTES) -> Signed:
     if isinstance(source, str) and is_address(source):
         parts = urllib.parse.urlsplit(source)
         beside = urllib.parse.urlunsplit(parts._replace(path=parts.path + SIGNATURE_SUFFIX))
-        # The small file first: without it the large one is of no use.
+        # The small file first: without it the large one is useless.
         signature = _download(beside, _MAX_SIGNATURE_BYTES)
         return Signed(source, _download(source, largest), signature.decode(errors="replace"))
     path = Path(source)
@@ -92,7 +92,7 @@ def fetch_keyring(source: str | Path) -> Signed:
 
 
 def look(folder: Path) -> Folder:
-    """What lies in a folder that is no bundle; `FleetError` where there is nothing for us."""
+    """The releases in a folder that is not a bundle; `FleetError` if there is nothing to use."""
     try:
         names = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -105,7 +105,7 @@ def look(folder: Path) -> Folder:
 
 
 def read_bundle(folder: Path) -> dict[str, bytes]:
-    """A bundle's files by name, each checked against the manifest; `BundleError` where not."""
+    """A bundle's files by name, checked against the manifest; `BundleError` if one differs."""
     bundle = ModelBundle.load(folder)
     files = {variant.file: bundle.read(variant) for variant in bundle.variants()}
     return {MANIFEST: _read(folder / MANIFEST, xeb.MAX_BYTES), **files}
@@ -113,7 +113,7 @@ def read_bundle(folder: Path) -> dict[str, bytes]:
 
 def _read(path: Path, largest: int) -> bytes:
     try:
-        if not path.is_file():  # a pipe would wait for ever
+        if not path.is_file():  # reading a pipe could block for ever
             raise FleetError(f"{path}: there is no such file")
         with path.open("rb") as stream:
             content = stream.read(largest + 1)

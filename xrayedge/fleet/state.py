@@ -1,4 +1,4 @@
-"""What a device remembers of one model."""
+"""What a device remembers about one model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..errors import FleetError
 
 @dataclass(frozen=True)
 class State:
-    """What a model's state.json says.
+    """The content of a model's state.json.
 
     Parameters
     ----------
     serial, digest
-        Highest serial that was ever installed, and the BLAKE2b of its file.
+        Highest serial ever installed, and the BLAKE2b digest of its file.
     history
-        Slots in the order in which they came into use.
+        Slots in the order in which they were switched to.
     first_run
-        The slot whose first run has not succeeded yet.
+        The slot that has not yet completed its first run.
     started
-        Whether that run has begun.
+        Whether that run has started.
     """
 
     serial: int = 0
@@ -34,7 +34,7 @@ class State:
 
     @classmethod
     def read(cls, path: Path) -> State:
-        """From a state.json; a new one where there is none yet.
+        """Read a state.json; a new state if there is none yet.
 
         Raises
         ------
@@ -55,5 +55,5 @@ class State:
         return state
 
     def to_bytes(self) -> bytes:
-        """As `read` takes it."""
+        """The content of a state.json."""
         return json.dumps(asdict(self)).encode() + b"\n"

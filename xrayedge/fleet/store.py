@@ -1,12 +1,12 @@
-"""A device's models: slots on disk, one of them in use, and the way back.
+"""A device's models: slots on disk, one of them in use, with rollback.
 
-    STORE/trust.json                    whom this device trusts
+    STORE/trust.json                    keys that this device trusts
     STORE/NAME/current -> slots/...     the slot in use; switched by one rename
     STORE/NAME/state.json               highest serial, order of slots, first run
     STORE/NAME/slots/SERIAL-VERSION-ID  a bundle's folder, and its signature
 
-Every file is synced before the rename that makes it count, so a power cut at any moment leaves the
-slot that was in use, or the new one whole and examined.
+Every file is synced before the rename that activates it, so a power cut at any moment leaves either
+the old slot in use, or the new one, complete and examined.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Installed:
     name, version
         Of the model.
     serial, signer
-        Of its release, and the id of the key that signed it; ``None`` where it is unsigned.
+        Of its release, and the id of the key that signed it; ``None`` if it is unsigned.
     folder
         The slot, a bundle's folder.
     in_use
-        Whether the model's name means this one.
+        Whether the model's name refers to this slot.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Store:
     root
         The folder; by default ``XRAYEDGE_MODELS``, or ``xrayedge/models`` of the user's data.
     check
-        Called with a new bundle's folder before it is used; raises `FleetError` where the device
-        can't run it. By default ``doctor`` in a process of its own.
+        Called with a new bundle's folder before it is used; raises `FleetError` if the device can't
+        run it. By default ``doctor`` in a separate process.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Store:
     # Trust
 
     def keyring(self) -> Keyring:
-        """Whom this device trusts."""
+        """The keys that this device trusts."""
         path = self.root / _TRUST
         try:
             return Keyring.from_bytes(path.read_bytes())
@@ -95,15 +95,16 @@ class Store:
             ) from error
 
     def pin(self, root: PublicKey) -> None:
-        """Trust a root key from now on; `FleetError` where it is revoked."""
+        """Trust a root key from now on; `FleetError` if it is revoked."""
         with self._locked():
             self._write(self.root / _TRUST, self.keyring().pin(root).to_bytes())
 
     def follow(self, offered: Signed) -> Keyring:
-        """Take over a keyring that a trusted root signed; see `Keyring.follow`.
+        """Adopt a keyring that a trusted root signed; see `Keyring.follow`.
 
-        A model whose slot in use a key signed that is revoked now goes back to a good one, if the
-        device has one; else it stays in use until the next release, for no model is worse.
+        If the slot in use was signed by a key that is now revoked, the model goes back to a valid
+        slot. If the device has none, the slot stays in use until the next release: no model at all
+        would be worse.
         """
         if offered.signature is None:
             raise FleetError(f"{offered.name}: no signature ({source.SIGNATURE_SUFFIX}) beside it")
@@ -127,8 +128,8 @@ class Store:
         Raises
         ------
         FleetError
-            It is not signed by a key that this device trusts, older than what was installed
-            before, damaged, or does not run on this device. What was in use stays in use.
+            It is not signed by a key that this device trusts, is older than what was installed
+            before, is damaged, or does not run on this device. The slot in use stays in use.
         """
         try:
             signer = self._signer(offered, allow_unsigned)
@@ -160,9 +161,9 @@ class Store:
             raise FleetError(f"{offered.name}: {error}") from error
 
     def install_folder(self, folder: Path) -> Installed:
-        """Install an unsigned bundle out of its folder; who calls this has been asked."""
+        """Install an unsigned bundle from its folder; the caller has checked that it is wanted."""
         bundle = ModelBundle.load(folder)
-        Release(bundle.name, bundle.version, 1)  # the names are fit for a path
+        Release(bundle.name, bundle.version, 1)  # checks that the names can be used in a path
         return self._install_unsigned(bundle.name, bundle.version, source.read_bundle(folder))
 
     def _install_unsigned(self, name: str, version: str, files: dict[str, bytes]) -> Installed:
@@ -183,9 +184,9 @@ class Store:
     def _put(
         self, name: str, version: str, prefix: str, files: dict[str, bytes], state: State
     ) -> Installed:
-        """Write a slot, examine it, switch to it. The lock is held."""
+        """Write a slot, examine it and switch to it; the caller holds the lock."""
         slots, current = self.root / name / _SLOTS, self._current(name)
-        # A name of its own: a damaged slot in use is repaired by another, never written over.
+        # A new name: a damaged slot in use is replaced by another, never overwritten.
         token = secrets.token_hex(4)
         slot, incoming = f"{prefix}-{version}-{token}", slots / f".incoming-{token}"
         try:
@@ -228,20 +229,20 @@ class Store:
         )
 
     def serial(self, name: str) -> int:
-        """The highest serial of a model that was ever installed here; 0 for none."""
+        """The highest serial of a model that was ever installed here, or 0."""
         return self._state(name).serial
 
     def start(self, name: str) -> Path:
         """The folder to load a model from, for a program that runs it for a long time.
 
-        Checks the slot's signature. A slot that fails that check, or whose first run began and was
-        never confirmed (`confirm`), is left for the one before it, and where there is none for the
-        bundle of this name that came with the package.
+        Checks the slot's signature. If that fails, or the slot's first run was started but never
+        confirmed (`confirm`), the previous slot is used instead, or without one the bundle of this
+        name in the package.
 
         Raises
         ------
         FleetError
-            There is no model of this name that may be used.
+            There is no usable model of this name.
         """
         with self._locked():
             state, slot = self._state(name), self._current(name)
@@ -260,14 +261,14 @@ class Store:
         raise FleetError(f"no model {name!r} is installed that may be used; {_REMEDY}")
 
     def confirm(self, name: str) -> None:
-        """Say that the model's first run on this device succeeded."""
+        """Record that the model's first run on this device succeeded."""
         with self._locked():
             state = self._state(name)
             if state.first_run is not None:
                 self._write_state(name, replace(state, first_run=None, started=False))
 
     def rollback(self, name: str) -> Path:
-        """Go back to the slot before the one in use, or to the bundle of the package.
+        """Go back to the slot before the one in use, or to the bundle in the package.
 
         Raises
         ------
@@ -285,12 +286,12 @@ class Store:
             return found
 
     def verify(self, name: str) -> Installed:
-        """Check the signature of the slot in use on its files as they are now.
+        """Verify the signature of the slot in use against its files as they are now.
 
         Raises
         ------
         FleetError
-            It is not installed, unsigned, altered, or signed by a key that is not trusted now.
+            It is not installed, is unsigned or altered, or its key is no longer trusted.
         """
         slot = self._current(name)
         if slot is None:
@@ -301,9 +302,9 @@ class Store:
     # Inside
 
     def _go_back(self, name: str) -> bool:
-        """Switch to the last good slot before the one in use, else to the package's bundle.
+        """Switch to the last valid slot before the one in use, or else to the package's bundle.
 
-        Whether there was one to switch to. The slot that was left is not gone back to any more.
+        Returns whether there was one. The slot that was left is never returned to.
         """
         state, current = self._state(name), self._current(name)
         before = self._before(state, current)
@@ -316,18 +317,18 @@ class Store:
             sync_folder(self.root / name)
         else:
             return False
-        # After the switch: cut off between the two, the history still names what is in use.
+        # After the switch: if power fails in between, the history still names the slot in use.
         self._write_state(name, replace(state, history=before, first_run=None, started=False))
         return True
 
     def _holds(self, slot: Path, release: Release) -> bool:
-        """Whether a slot is this very release, and whole."""
+        """Whether a slot holds exactly this release, complete."""
         if not self._is_good(slot) or (slot / UNSIGNED_FILE).is_file():
             return False
         return (slot / _RELEASE_FILE).read_bytes() == release.to_bytes()
 
     def _is_good(self, slot: Path) -> bool:
-        """Whether a slot is whole, and signed by a key that is trusted now, or let in unsigned."""
+        """Whether a slot is complete, and signed by a trusted key or accepted unsigned."""
         try:
             if (slot / UNSIGNED_FILE).is_file():
                 bundle = ModelBundle.load(slot)
@@ -340,7 +341,7 @@ class Store:
         return True
 
     def _verify_slot(self, slot: Path, keys: tuple[PublicKey, ...]) -> PublicKey:
-        """Rebuild the file that was signed out of what lies in the slot."""
+        """Rebuild the signed file from the content of the slot."""
         if (slot / UNSIGNED_FILE).is_file():
             raise FleetError(f"{slot}: installed without a signature")
         try:
@@ -378,7 +379,7 @@ class Store:
         return self.root / name / _SLOTS / target.name
 
     def _before(self, state: State, current: Path | None) -> tuple[str, ...]:
-        """Slots that were in use before the one that is, oldest first."""
+        """Slots that were in use before the current one, oldest first."""
         if current is None or current.name not in state.history:
             return ()
         return state.history[: state.history.index(current.name)]
@@ -391,7 +392,7 @@ class Store:
         sync_folder(folder)
 
     def _prune(self, name: str, state: State) -> None:
-        """Remove all but the slot in use and the one before it, and what a power cut left."""
+        """Remove all slots but the one in use and the one before, and leftovers of power cuts."""
         current = self._current(name)
         kept = {current.name if current else "", *self._before(state, current)[-1:]}
         for path in (self.root / name / _SLOTS).iterdir():
@@ -415,7 +416,7 @@ class Store:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One process at a time changes a store."""
+        """Lock the store: only one process at a time changes it."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             stream = (self.root / _LOCK).open("ab")

@@ -1,9 +1,9 @@
-"""A bundle's file, ``NAME-VERSION.xeb``: a zip that can be written in one way only.
+"""A bundle's file, ``NAME-VERSION.xeb``: a zip with exactly one valid encoding.
 
 Entries are stored, not compressed, sorted by name, all with the same date, with nothing before,
-between or after them. A reader rebuilds the file out of what it read and compares: a path, a link,
-a duplicate, a hidden entry, a bomb or a comment makes another file, which is refused. The same
-rule lets a device check a signature on an unpacked bundle.
+between or after them. A reader rebuilds the file from what it read and compares: a path, a link, a
+duplicate, a hidden entry, a bomb or a comment would give a different file, which is refused. The
+same rule lets a device verify the signature of an unpacked bundle.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SUFFIX = ".xeb"
 RELEASE = "release.json"
 FORMAT_VERSION = 1
 
-#: A bundle is at most some 60 MB; more is read neither into memory nor from a network.
+#: A bundle has at most about 60 MB; nothing larger is read from disk or network.
 MAX_BYTES = 256_000_000
 MAX_SERIAL = (1 << 63) - 1
 _MAX_ENTRIES = 64
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STORED, _SYSTEM_UNIX, _VERSION = 0, 3, 20
-_EPOCH = (0, 1 << 5 | 1)  # 00:00 on 1 January 1980, the first that a zip can say
+_EPOCH = (0, 1 << 5 | 1)  # 00:00 on 1 January 1980, the earliest date in a zip
 _MODE = (stat.S_IFREG | 0o644) << 16
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
@@ -49,7 +49,7 @@ class Release:
     name, version
         The bundle's.
     serial
-        Rises with every release; a device never goes to a lower one but by a rollback.
+        Increases with every release; a device goes to a lower one only by a rollback.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Release:
             raise FleetError(f"serial {self.serial}: a whole number from 1 on")
 
     def to_bytes(self) -> bytes:
-        """As it stands in the file."""
+        """The content of the release's entry in the file."""
         return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Release:
-        """Read what `to_bytes` wrote; `FleetError` for anything else."""
+        """Read the output of `to_bytes`; `FleetError` for anything else."""
         try:
             values: Any = json.loads(content)
             if values.pop("format_version") != FORMAT_VERSION:
@@ -86,12 +86,12 @@ class Release:
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """The one zip that holds these files.
+    """Make the only valid zip of these files.
 
     Raises
     ------
     FleetError
-        A name is not plain, or there are too many files or bytes.
+        A file name contains a folder or special characters, or there are too many files or bytes.
     """
     body, directory = io.BytesIO(), io.BytesIO()
     if len(files) > _MAX_ENTRIES or sum(map(len, files.values())) > MAX_BYTES:
@@ -125,12 +125,12 @@ def unpack(content: bytes) -> tuple[Release, dict[str, bytes]]:
     Raises
     ------
     FleetError
-        It is not a file that `pack` writes, or holds no bundle.
+        It is not a file that `pack` could have written, or it does not hold a bundle.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
-            # Before anything is read: nothing stored can be larger than the file that stores it.
+            # Before anything is read: no entry can be larger than the file that contains it.
             if len(entries) > _MAX_ENTRIES or any(
                 entry.compress_type != zipfile.ZIP_STORED
                 or entry.file_size != entry.compress_size

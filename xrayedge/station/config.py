@@ -1,4 +1,4 @@
-"""`StationConfig`: what ``station.toml`` says, checked before anything starts."""
+"""`StationConfig`: the content of ``station.toml``, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_CONFIG_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Peer:
-    """A unit that may send: its AE title, and the address that it calls from (`None`: any)."""
+    """A unit that may send: its AE title, and the address it connects from (`None`: any)."""
 
     ae: str
     host: str | None = None
@@ -48,9 +48,9 @@ class ListenConfig:
     host, port, ae
         Address and application entity title of the station.
     allow
-        Who may connect; may be empty where only this machine itself can.
+        Who may connect; may be empty if only this machine can connect.
     max_associations
-        Connections at once; one more is refused.
+        Largest number of simultaneous connections; further ones are refused.
     max_bytes
         Largest dataset of one image.
     """
@@ -70,15 +70,15 @@ class Destination:
     Parameters
     ----------
     name
-        What the queue and the console call it.
+        Its name in the queue and the console.
     host, port, ae
-        Of a DICOM peer; empty, 0 and empty where ``stow_url`` is set.
+        Of a DICOM peer; empty, 0 and empty if ``stow_url`` is set.
     kinds
-        The objects that it gets: ``sr``, the report; ``sc``, the overlay.
+        The objects to send: ``sr``, the report; ``sc``, the overlay.
     tls
         Whether to connect by TLS with the files of ``[tls]``.
     commitment
-        Whether to ask the peer to commit itself to keep the objects.
+        Whether to request storage commitment from the peer.
     stow_url
         Of a DICOMweb service, such as ``http://pacs:8042/dicom-web/studies``.
     """
@@ -100,15 +100,15 @@ class ConsoleConfig:
     Parameters
     ----------
     enabled
-        Whether it is served at all.
+        Whether the page is served.
     host, port
-        Its address; another than this machine's own wants ``cert``, ``key`` and ``password``.
+        Its address; any but this machine's own requires ``cert``, ``key`` and ``password``.
     cert, key
         PEM files for HTTPS.
     password
         A file that holds the password's scrypt hash.
     hosts
-        Names that a browser may call it by, beside ``host``.
+        Further host names that a browser may use, besides ``host``.
     max_bytes
         Largest image that a browser may send.
     """
@@ -138,7 +138,7 @@ class ScreenConfig:
     min_age
         Years; an image whose tags say that the patient is younger is refused.
     manufacturers, station_names
-        Where not empty, an image whose tags name none of these is refused.
+        If not empty, an image whose tags name none of these is refused.
     refusals
         ``sr`` sends a report that says why an image was refused; ``none`` sends nothing.
     """
@@ -161,14 +161,14 @@ class FolderConfig:
     Parameters
     ----------
     path
-        The folder. Files are taken out of it.
+        The folder. Files are moved out of it.
     pattern
-        Names that are taken, as a shell would match them.
+        File names to take, as a shell pattern.
     every
-        Seconds between two looks.
+        Seconds between two scans.
     patience
-        Seconds without a change after which a file that can't be read is refused, rather than
-        taken for an upload that has stalled.
+        Seconds without a change after which a file that can't be read is refused; until then it
+        counts as an upload that has stalled.
     """
 
     path: Path
@@ -179,15 +179,15 @@ class FolderConfig:
 
 @dataclass(frozen=True)
 class KeepConfig:
-    """How long, and how much room must stay.
+    """How long results are kept, and how much disk space must stay free.
 
     Parameters
     ----------
     days
-        Days after which images and results are deleted once every destination has them;
-        `None` keeps them for ever.
+        Days after which images and results are deleted, once every destination has them; `None`
+        keeps them for ever.
     free_mb
-        Megabytes of the disk under which nothing more is received.
+        Free megabytes on the disk below which nothing more is received.
     """
 
     days: int | None = 30
@@ -213,7 +213,7 @@ def load_config(path: Path) -> StationConfig:
     Raises
     ------
     StationError
-        Missing, not TOML, or with a key or a value that is wrong: one line, which names it.
+        The file is missing, not TOML, or has a wrong key or value, which the message names.
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -231,9 +231,9 @@ def load_config(path: Path) -> StationConfig:
 
 
 def parse_config(content: dict[str, Any], path: Path) -> StationConfig:
-    """Make a configuration of TOML's tables; `path` is its file, for messages and relative paths.
+    """Make a configuration from TOML tables; `path` is its file, for messages and relative paths.
 
-    Errors as of `load_config`.
+    Raises the same errors as `load_config`.
     """
     top = Table(content, "", path)
     listen = top.table("listen")

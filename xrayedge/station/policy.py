@@ -1,4 +1,4 @@
-"""Which images must not be screened because of what their tags say: age and device."""
+"""Refuse images that must not be screened according to their tags: age and device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .config import ScreenConfig
 
 TOO_YOUNG = "too-young"
 DEVICE_NOT_ALLOWED = "device-not-allowed"
-#: Warning on a result: nothing in the file tells the age, which a minimum is set for.
+#: Warning on a result: a minimum age is set, but the file does not give the age.
 AGE_UNKNOWN = "age-unknown"
 
 _AGE = re.compile(r"(\d{3})([DWMY])")  # value representation AS (PS3.5, 6.2)
@@ -23,7 +23,7 @@ _TAGS = ("PatientAge", "PatientBirthDate", "StudyDate", "Manufacturer", "Station
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an image may be screened: a reason and a sentence where it may not."""
+    """Whether an image may be screened; if not, a reason and a sentence."""
 
     reason: str | None = None
     detail: str | None = None
@@ -32,7 +32,7 @@ class Verdict:
 
 
 def check(path: Path, config: ScreenConfig) -> Verdict:
-    """Judge an image by its tags. What is no DICOM file says nothing, and may be screened."""
+    """Judge an image by its tags. A file that is not DICOM has none, and may be screened."""
     tags = _read(path)
     station = tags.get("StationName", "")
     for kind, name, allowed in (
@@ -54,9 +54,9 @@ def check(path: Path, config: ScreenConfig) -> Verdict:
 
 
 def age(tags: dict[str, str]) -> float | None:
-    """The patient's age in years, as the tag says or between birth and study; `None`: unknown.
+    """The patient's age in years, from its tag or from birth to study; `None` if unknown.
 
-    Where both tell, the lower one counts.
+    If both are given, the lower one counts.
     """
     ages = []
     stated = _AGE.fullmatch(tags.get("PatientAge", ""))
@@ -85,5 +85,5 @@ def _read(path: Path) -> dict[str, str]:
     try:
         header: Any = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
         return {name: str(header.get(name) or "").strip() for name in _TAGS}
-    except Exception:  # pydicom raises every kind on what is not DICOM
+    except Exception:  # pydicom raises many kinds of errors on other files
         return {}

@@ -1,4 +1,4 @@
-"""`Table`: one table of a TOML file, read key by key; each wrong one gets one clear line."""
+"""`Table`: one table of a TOML file, read key by key, with a clear error for each wrong one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})
 
 
 class Table:
-    """One table of the file, whose keys are taken one by one; what is left is a mistake."""
+    """One table of the file. Its keys are taken one by one; any left over is a mistake."""
 
     def __init__(self, content: object, name: str, path: Path) -> None:
         self._name, self._path = name, path
@@ -31,7 +31,7 @@ class Table:
         raise StationError(f"{self._path}: {where} {why}")
 
     def done(self) -> None:
-        """Refuse keys that nobody asked for."""
+        """Refuse keys that were not taken."""
         for key in self._content:
             close = difflib.get_close_matches(key, self._known, 1)
             hint = (
@@ -131,6 +131,6 @@ def _is_host(value: str) -> bool:
         ipaddress.ip_address(value)
     except ValueError:
         last = value.rstrip(".").rsplit(".", 1)[-1]
-        # A name's last part is no number: 10.0.0.300 is a mistyped address.
+        # The last part of a name is not a number: 10.0.0.300 is a mistyped address.
         return _HOST_NAME.fullmatch(value) is not None and not last.isdigit()
     return True

@@ -15,7 +15,7 @@ _FINEST = 3  # octaves: at twice the input's resolution the third is four input 
 _CHARACTERS = "ABCDEFGHIKLMNOPRSTUVWXYZ0123456789LLRRAP :/"
 _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX)
 _CAPITAL = 22.0  # pixels high at OpenCV's scale 1
-_WIDEST_MARGIN = 0.12  # of a side, round the lungs
+_WIDEST_MARGIN = 0.12  # of a side, around the lungs
 _DEEPEST_INSET = 0.18  # of a side: the lungs begin further in
 
 
@@ -47,7 +47,7 @@ class Augmentation:
         Probability of moving the grey values towards another image's histogram, so that a source's
         exposure and film do not reveal its class.
     border
-        Probability of surrounding the middle of the image with another image's outside, so that
+        Probability of replacing the outer part of the image by that of another image, so that
         labels, shields and collimation do not reveal the class.
     texture
         Natural logarithm of the gain on each octave of detail: detectors and their software
@@ -58,8 +58,8 @@ class Augmentation:
     noise
         Largest standard deviation of added noise, as a fraction of the grey range.
     lung_crop
-        Probability of cutting the image down to the box round the lungs and a random margin,
-        where there is such a box: hospitals collimate differently.
+        Probability of cropping the image to the box around the lungs and a random margin, if there
+        is such a box: hospitals collimate differently.
     """
 
     rotation: float = 8.0
@@ -84,7 +84,7 @@ class Augmentation:
     def apply(
         self, pixels: NDArray[np.uint8], other: NDArray[np.uint8], rng: np.random.Generator
     ) -> NDArray[np.uint8]:
-        """Vary ``uint8 [H, W]``; the result has the same shape.
+        """Augment ``uint8 [H, W]``; the result has the same shape.
 
         ``other``, an image of any class and size, provides its style and its surroundings.
         """
@@ -106,12 +106,12 @@ class Augmentation:
         other
             An image of any class and size, which provides its style and its surroundings.
         lung_box
-            Round both lungs, in fractions of the image's width and height.
+            Box around both lungs, in fractions of the image's width and height.
 
         Returns
         -------
-        The varied image, ``uint8 [H, W]``, and the affine transform ``float64 [2, 3]`` that takes
-        a pixel's centre (x, y) in the original to its place in it.
+        The augmented image, ``uint8 [H, W]``, and the affine transform ``float64 [2, 3]`` that maps
+        a pixel's centre (x, y) in the original to its position in the augmented image.
         """
         matrix = self._geometry(pixels.shape, rng)
         if lung_box is not None and rng.random() < self.lung_crop:
@@ -160,14 +160,14 @@ class Augmentation:
 
 
 def _cut_to(box: Box, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """The transform that spreads a box and a random margin on each side over the whole image."""
+    """The transform that enlarges a box, with a random margin on each side, to the whole image."""
     height, width = shape
     left, top, right, bottom = box
     margins = rng.uniform(0.02, _WIDEST_MARGIN, 4)
     left, top = max(0.0, left - margins[0]), max(0.0, top - margins[1])
     right, bottom = min(1.0, right + margins[2]), min(1.0, bottom + margins[3])
     across, down = 1.0 / (right - left), 1.0 / (bottom - top)
-    # Of edges first, then of pixel centres, which lie half a pixel from them.
+    # Of edges first, then of pixel centres, which are half a pixel away from them.
     return np.array(
         [
             [across, 0.0, across * (0.5 - left * width) - 0.5],
@@ -177,7 +177,7 @@ def _cut_to(box: Box, shape: tuple[int, ...], rng: np.random.Generator) -> NDArr
 
 
 def _after(second: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One affine transform after another."""
+    """The affine transform that applies one after the other."""
     return np.asarray(second @ np.vstack([first, [0.0, 0.0, 1.0]]), np.float64)
 
 
@@ -196,7 +196,7 @@ def _warp(pixels: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.
 def _surround(
     pixels: NDArray[np.uint8], other: NDArray[np.uint8], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Keep a central rectangle of random insets, softly bordered; the rest becomes ``other``."""
+    """Keep a central rectangle with random insets and soft edges; fill the rest from ``other``."""
     height, width = pixels.shape
     top, bottom = (round(height * inset) for inset in rng.uniform(0.02, _DEEPEST_INSET, 2))
     left, right = (round(width * inset) for inset in rng.uniform(0.02, _DEEPEST_INSET, 2))
@@ -220,7 +220,7 @@ def _retexture(
 def _swap_detail(
     pixels: NDArray[np.uint8], other: NDArray[np.uint8], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """The finest octaves, one to three of them, become ``other``'s."""
+    """Replace the one to three finest octaves by those of ``other``."""
     height, width = pixels.shape
     count = int(rng.integers(1, _FINEST + 1))
     fitted = np.asarray(cv2.resize(other, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
@@ -232,7 +232,7 @@ def _swap_detail(
 def _octaves(
     pixels: NDArray[np.uint8], count: int
 ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
-    """The finest bands of a Laplacian pyramid (Burt & Adelson 1983), and what is left below."""
+    """The finest bands of a Laplacian pyramid (Burt & Adelson 1983), and the remainder."""
     level: NDArray[np.float32] = pixels.astype(np.float32)
     bands = []
     for _ in range(count):
@@ -252,7 +252,7 @@ def _compose(bands: list[NDArray[np.float32]], level: NDArray[np.float32]) -> ND
 def _restyle(
     pixels: NDArray[np.uint8], other: NDArray[np.uint8], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Match the histogram to ``other``'s, by a random share."""
+    """Move the histogram towards that of ``other``, by a random share."""
     own, wanted = (
         np.cumsum(np.bincount(image.ravel(), minlength=256)) / image.size
         for image in (pixels, other)

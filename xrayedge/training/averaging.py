@@ -22,9 +22,9 @@ def average(
 ) -> RunRecord:
     """Write the mean of finished runs' weights as a new run.
 
-    Useful for runs that were started from one another: there is no ridge in the loss between those,
-    and the mean of a model that knows its hospitals well and of one that was trained to ignore
-    their style keeps much of both.
+    Useful for runs that were started from one another: the loss has no barrier between those, and
+    the mean of a model that knows its hospitals well and one that was trained to ignore their style
+    keeps much of both.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def average(
     out
         A folder that holds no run yet.
     shares
-        Of each run in the mean, above 0; they are divided by their sum. Equal where not given.
+        Weight of each run in the mean, above 0, divided by their sum; equal by default.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""A bundle as a finished run, so that training, pruning and conversion can start from it.
+"""Use a bundle as a finished run, to start training, pruning or conversion from it.
 
-The float file holds the weights, the manifest the recipe. A float32 file gives them back to the
-bit, a float16 file rounded to half precision, as the device has them.
+The float file holds the weights, the manifest the recipe. A float32 file holds the exact weights, a
+float16 file those rounded to half precision, as the device uses them.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def run_from_bundle(bundle: str | Path | ModelBundle, out: Path) -> RunRecord:
 
 @contextmanager
 def finished_run(model: str | Path) -> Iterator[Path]:
-    """The folder of a finished run: ``model`` itself, or one made of the bundle that it names.
+    """The folder of a finished run: ``model`` itself, or one made from the bundle that it names.
 
-    The folder of a bundle's run is temporary and goes when the context ends.
+    The folder made from a bundle is temporary and is removed when the context ends.
 
     Raises
     ------
@@ -96,9 +96,9 @@ def read_convolutions(content: bytes) -> list[Convolution]:
     Raises
     ------
     RunError
-        The weights are no floats.
+        The weights are not floats.
     """
-    # Older flatbuffers modules warn about the way in which the generated code compares versions.
+    # Older flatbuffers modules warn about how the generated code compares versions.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ai_edge_litert import schema_py_generated as schema
@@ -109,10 +109,10 @@ def read_convolutions(content: bytes) -> list[Convolution]:
 
     def code(operator: Any) -> int:
         kind = file.OperatorCodes(operator.OpcodeIndex())
-        # Files of before the field was widened hold the code in the deprecated one.
+        # Files written before the field was widened store the code in the deprecated field.
         return int(max(kind.BuiltinCode(), kind.DeprecatedBuiltinCode()))
 
-    # Half-precision weights are widened by an operator of their own before they are used.
+    # Half-precision weights are widened by a separate operator before they are used.
     widened = {
         operator.Outputs(0): operator.Inputs(0)
         for operator in operators

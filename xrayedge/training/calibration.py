@@ -1,4 +1,4 @@
-"""What is fitted on `val` after training: temperature and frontal threshold."""
+"""Fit the temperature and the frontal threshold on `val` after training."""
 
 from __future__ import annotations
 
@@ -75,15 +75,14 @@ def doubts(
 def fit_threshold(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
     """The threshold that maximises sensitivity + specificity (Youden 1950).
 
-    Where a range of thresholds does, its middle: as far from the images on either side as can
-    be.
+    If a range of thresholds does, its middle: as far as possible from the images on either side.
 
     Parameters
     ----------
     scores
-        ``float [N]``; an image passes from the threshold on.
+        ``float [N]``; an image passes if its score is at least the threshold.
     positive
-        ``bool [N]``, which images ought to pass.
+        ``bool [N]``, which images should pass.
     """
     edges = np.concatenate([[0.0], np.unique(scores), [1.0]])
     middles = (edges[:-1] + edges[1:]) / 2.0

@@ -19,7 +19,7 @@ from .train import Progress, train
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A source, and the evaluation on it of a model that never saw it."""
+    """The evaluation on one source of a model that never saw it."""
 
     source: str
     evaluation: Evaluation

@@ -12,7 +12,7 @@ _FORBIDDEN = 1e4  # taken off a logit: its probability becomes zero
 
 
 def targets(labels: NDArray[np.bool_], rivals: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """What `SourceAwareCrossentropy` compares with.
+    """The targets of `SourceAwareCrossentropy`.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ def targets(labels: NDArray[np.bool_], rivals: NDArray[np.bool_]) -> NDArray[np.
 
 @keras.saving.register_keras_serializable("xrayedge")
 class SourceAwareCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
-    """Cross-entropy, by a share among those classes alone that the image's source holds.
+    """Cross-entropy, partly restricted to the classes that the image's source contains.
 
-    Where a hospital has only ill patients, its style predicts illness, and plain cross-entropy
-    rewards a network that reads the style. Among the classes of the same source the style is
-    worth nothing, and what is left to learn is the lungs.
+    If a hospital has only ill patients, its style predicts illness, and plain cross-entropy rewards
+    a network that reads the style. Among the classes of one source the style says nothing, and the
+    network has to learn from the lungs.
 
     Parameters
     ----------
@@ -79,17 +79,17 @@ def map_loss_targets(
     opacity: NDArray[np.float32],
     read: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """What `MapLoss` compares with, a row an image.
+    """The targets of `MapLoss`, one row for each image.
 
     Parameters
     ----------
     classes
-        See `targets`; all zero in the label's place for a label that is no class.
+        See `targets`; the one-hot label is all zeros for a label that is not a class.
     not_healthy
         ``float32 [N]``, weight of the loss on the probability of ``healthy``.
     opacity
-        ``float32 [N, h, w]``, share of each place that is covered by opacities; ``h`` and ``w``
-        may be 0 for a network without that channel.
+        ``float32 [N, h, w]``, the share of each place that opacities cover; ``h`` and ``w`` may be
+        0 for a network without that channel.
     read
         ``float32 [N]``, 1 where a radiologist has looked for opacities, else 0.
     """
@@ -100,16 +100,16 @@ def map_loss_targets(
 
 @keras.saving.register_keras_serializable("xrayedge")
 class MapLoss(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
-    """What an activation map says of the class, of ``healthy`` alone, and of each place.
+    """The loss of an activation map: the class, ``healthy`` alone, and each place.
 
     The sum of `SourceAwareCrossentropy` of the scores; of -log(1 - p(healthy)) for images whose
-    label is no class but says that the patient is ill; and of the cross-entropy of the channel
+    label is not a class but says that the patient is ill; and of the cross-entropy of the channel
     ``opacity``, the mean over places, where a radiologist has looked.
 
     Parameters
     ----------
     classes, healthy
-        How many classes there are, and which of them is ``healthy`` (``None``: no such class).
+        The number of classes, and the index of ``healthy`` (``None`` if there is no such class).
     opacity
         Weight of the last part; 0 for a network without that channel.
     share, label_smoothing
@@ -165,14 +165,14 @@ class MapLoss(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
 
 @keras.saving.register_keras_serializable("xrayedge")
 class LabelledAccuracy(keras.metrics.Mean):  # type: ignore[misc]  # keras ships no types
-    """Share of right labels among the images whose label is a class, of maps.
+    """Accuracy of maps, over the images whose label is a class.
 
     Parameters
     ----------
     classes
-        How many there are.
+        The number of classes.
     last
-        Whether the one-hot label stands last in a row, as for `Distillation`, or first, as for
+        Whether the one-hot label comes last in a row, as for `Distillation`, or first, as for
         `MapLoss`.
     """
 
@@ -197,7 +197,7 @@ class LabelledAccuracy(keras.metrics.Mean):  # type: ignore[misc]  # keras ships
 
 @keras.saving.register_keras_serializable("xrayedge")
 class Distillation(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
-    """How far a student's activation maps and scores are from its teacher's and from the label.
+    """Distance of a student's maps and scores from its teacher's and from the label.
 
     The sum of the maps' mean square difference, as a share of the teacher's variance; the
     divergence of the student's scores from the teacher's; and a tenth of the cross-entropy.
@@ -205,7 +205,7 @@ class Distillation(keras.losses.Loss):  # type: ignore[misc]  # keras ships no t
     Parameters
     ----------
     classes
-        How many of the map's channels are classes: all of them, or all but ``opacity``.
+        The number of the map's channels that are classes: all, or all but ``opacity``.
     variance
         Of the teacher's maps, over all images.
     """

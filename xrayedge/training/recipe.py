@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ..preprocessing import Equalisation, Preprocessing
 from .augmentation import Augmentation
 
-#: Weight of a loss that keeps a network's channel without teaching it.
+#: Weight of a loss that keeps a channel in the network without training it.
 UNTAUGHT = 1e-6
 
 
@@ -47,13 +47,13 @@ class Recipe:
     architecture
         A key of `network.ARCHITECTURES`.
     widths
-        Of each block's convolutions, where `pruning` has taken channels away; ``None`` for the
+        Of each block's convolutions, if `pruning` has removed channels; ``None`` for the
         architecture's own.
     preprocessing
-        What turns an image into the network's input; the model carries it to the device.
+        How an image becomes the network's input; the model carries it to the device.
     augmentation
-        Variation of the training images. Without any, ``None``, what the layers that never
-        learn make of each image is computed once.
+        Augmentation of the training images. With ``None``, the output of the layers that never
+        learn is computed once for each image.
     phases
         Stretches of training, one after another.
     batch_size
@@ -63,11 +63,11 @@ class Recipe:
     label_smoothing, dropout
         Regularisation of the scores and of the last features.
     source_balance
-        Exponent on the number of images when a class's sources are drawn from: 1 draws them as
-        they come, 0 equally often. Classes are always drawn equally often.
+        Exponent on the number of images when a class's sources are drawn from: 1 draws them in
+        proportion, 0 equally often. Classes are always drawn equally often.
     within_source
-        Share of the loss that compares an image's class with its own source's other classes
-        alone; see `losses.SourceAwareCrossentropy`.
+        Share of the loss that compares an image's class only with the other classes of its own
+        source; see `losses.SourceAwareCrossentropy`.
     turned_label
         Set by the frontal check: images of this class also appear turned, as a class ``turned``,
         and inverted, as ``inverted``; drawn images join as ``artificial``; every other image
@@ -79,13 +79,13 @@ class Recipe:
         Weight of the loss of the channel ``opacity``, learnt from radiologists' boxes; 0 builds a
         network without that channel.
     not_healthy
-        Weight of the loss on the probability of ``healthy`` for each label that is no class but
-        says that the patient is ill (`data.NON_CLASSES`); a label that is not named is left out.
+        Weight of the loss on the probability of ``healthy`` for each label that is not a class but
+        says that the patient is ill (`data.NON_CLASSES`); labels not named here are left out.
     set_balance
-        Exponent on the number of images when a set of the data is drawn: 1 draws sets as they
-        come, 0 equally often. Within a set classes are drawn by the square root of their number,
-        so that a set of one class does not decide how often the others' classes are seen.
-        ``None`` draws classes equally often and knows no sets.
+        Exponent on the number of images when a set of the data is drawn: 1 draws sets in
+        proportion, 0 equally often. Within a set, classes are drawn by the square root of their
+        number, so that a set of one class does not decide how often other classes are seen.
+        ``None`` draws classes equally often and ignores sets.
     clip_norm
         Largest norm of the gradient; a network without batch normalisation dies of a single
         larger step.
@@ -118,12 +118,12 @@ class Recipe:
 
     @property
     def learns_maps(self) -> bool:
-        """Whether the loss looks at the activation map and at labels that are no classes."""
+        """Whether the loss uses the activation map and labels that are not classes."""
         return self.opacity > 0.0 or bool(self.not_healthy)
 
     @property
     def epochs(self) -> int:
-        """Epochs of all phases together."""
+        """The number of epochs of all phases."""
         return sum(phase.epochs for phase in self.phases)
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Recipe:
         return asdict(self)
 
     def for_network_of(self, other: Recipe) -> Recipe:
-        """The recipe with the network and the preprocessing of another, to go on with its model."""
+        """The recipe with another's network and preprocessing, to continue training its model."""
         return replace(
             self,
             architecture=other.architecture,
@@ -146,7 +146,7 @@ class Recipe:
         epochs: int | None = None,
         learning_rate: float | None = None,
     ) -> Recipe:
-        """The recipe with another input's side, and other epochs or rate of its last phase."""
+        """The recipe with another input size, and other epochs or rate in its last phase."""
         *earlier, last = self.phases
         last = replace(
             last,
@@ -191,7 +191,7 @@ def _of_the_paper(equalisation: Equalisation) -> Recipe:
     )
 
 
-#: Varies everything that a hospital leaves in its images except the lungs.
+#: Varies everything in an image that depends on the hospital, except the lungs.
 ROBUST = Augmentation(
     zoom=0.15,
     gamma=0.5,
@@ -206,8 +206,8 @@ ROBUST = Augmentation(
     noise=0.02,
 )
 
-#: Begins with a run or a bundle of any classifier: learns from many hospitals at once, where the
-#: opacities are, and that a patient with another disease is not healthy.
+#: Starts from a run or bundle of any classifier: learns from many hospitals at once, including
+#: where opacities are and that a patient with another disease is not healthy.
 _HOSPITALS = Recipe(
     name="hospitals",
     architecture="vgg16",
@@ -236,7 +236,7 @@ RECIPES = {
         ),
         dropout=0.2,
     ),
-    # Begins with a run of `vgg16`: forgets what borders, text, film and sharpness gave away.
+    # Starts from a run of `vgg16`: unlearns what borders, text, film and sharpness gave away.
     "vgg16-robust": Recipe(
         name="vgg16-robust",
         architecture="vgg16",
@@ -248,7 +248,7 @@ RECIPES = {
         keep="last",
     ),
     "hospitals": _HOSPITALS,
-    # Begins with a run of `hospitals`: small sets weigh more, and the last steps are small.
+    # Starts from a run of `hospitals`: small sets weigh more, and the last steps are small.
     "hospitals-fine": replace(
         _HOSPITALS,
         name="hospitals-fine",

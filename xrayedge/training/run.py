@@ -2,7 +2,7 @@
 
 run.json          recipe, data digest and counts, versions, history, best epoch, temperature
 checkpoint.keras  model and optimiser after the last finished epoch; removed when done
-model.keras       the model that is kept so far, float32; present from the first epoch on
+model.keras       the model kept so far, float32; present from the first epoch on
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHECKPOINT = "checkpoint.keras"
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch reached."""
+    """The metrics of one epoch."""
 
     phase: int
     loss: float
@@ -54,26 +54,26 @@ class RunRecord:
     versions
         Of Python, xrayedge, Keras, its backend and NumPy.
     start
-        The record of the run whose model training began with, if there was one.
+        The record of the run that training started from, if any.
     bundle
-        Name, version and float file's sha256 of the bundle that the run was made of: it then
-        knows what data taught it, but any data of its classes serve to go on with.
+        Name, version and float file's sha256 of the bundle that the run was made from. The record
+        then names its training data, but training can continue on any data of its classes.
     averaged
-        The records of the runs whose weights were averaged, where no training made the model.
+        The records of the runs whose weights were averaged to make the model, if any.
     shares
-        Of each of those runs in the average; empty where they are equal.
+        The share of each of those runs in the average; empty if they are equal.
     fraction
-        Pruned runs: what was to be kept of the operations of ``start``, at their input's size.
+        Pruned runs: the share of the operations of ``start`` to keep, at the same input size.
     views
-        Pruned runs: how many varied views of each image were learnt from.
+        Pruned runs: the number of augmented views of each image.
     history
-        One entry a finished epoch.
+        One entry for each finished epoch.
     finished
         Whether all epochs are done.
     temperature
-        What divides the logits before the softmax (Guo et al. 2017), fitted on `val`.
+        Divides the logits before the softmax (Guo et al. 2017); fitted on `val`.
     threshold
-        Frontal runs: the score from which an image passes, chosen on `val`.
+        Frontal runs: the lowest score that passes, chosen on `val`.
     doubts
         What speaks against the finished model, in sentences; see `calibration.doubts`.
     """
@@ -105,11 +105,11 @@ class RunRecord:
         return losses.index(min(loss for loss in losses if loss is not None))
 
     def goes_on_with(self, dataset: Dataset) -> bool:
-        """Whether these are the data that trained the model, or it came without them."""
+        """Whether these data trained the model, or the model came without its data."""
         return self.bundle is not None or dataset.digest() == self.data["digest"]
 
     def data_of(self, dataset: Dataset) -> dict[str, Any]:
-        """How a run that goes on with this one records its data."""
+        """How a run that continues from this one records its data."""
         if self.bundle is None:
             return self.data
         return {
@@ -124,7 +124,7 @@ class RunRecord:
     def load_data(self, data: Path | Sequence[Path]) -> Dataset:
         """The dataset that the run was trained on, with the same splits.
 
-        For a run that was made of a bundle, any data of its classes.
+        For a run made from a bundle, any data of its classes.
 
         Raises
         ------
@@ -144,16 +144,16 @@ class RunRecord:
         return replace(dataset, classes=self.classes)
 
     def load_held_out(self, data: Path | Sequence[Path]) -> tuple[Sample, ...]:
-        """What the model was not trained on: `val`, labels that are no classes included.
+        """Images that the model was not trained on: `val`, including labels that are not classes.
 
-        Without a split ``val``, the training images: there is nothing better.
+        Without a split ``val``, the training images, for want of others.
         """
         non_classes = self.recipe.turned_label is None
         dataset = self._load(data, non_classes=non_classes)
         return dataset.split("val") or dataset.split("train")
 
     def _load(self, data: Path | Sequence[Path], *, non_classes: bool) -> Dataset:
-        # A bundle's record tells of other people's data.
+        # A bundle's record describes other people's data.
         known = self.data if self.bundle is None else {}
         dataset = load_dataset(
             data,
@@ -166,15 +166,14 @@ class RunRecord:
         return dataset.without(_pairs(known.get("leave_out", ())))
 
     def continued(self, recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
-        """What trains on from this run's model: the recipe for its network, the data's classes.
+        """The recipe to continue from this run's model on data with these classes.
 
-        Data may lack some of the classes. The loss then compares only the classes that there are,
-        so that the model keeps what it knows of the others. Without boxes to learn from, a channel
-        of opacities is kept and not taught.
-
+        The data may lack some classes. The loss then compares only those present, so that the model
+        keeps what it knows about the others. Without boxes, a channel of opacities is kept but not
+        trained.
         """
         if set(dataset.classes) < set(self.classes):
-            # One source, and the loss within it: no class that is missing is ever a rival.
+            # One source, and the loss within it: a missing class is never a rival.
             samples = tuple(replace(sample, source="") for sample in dataset.samples)
             dataset = replace(dataset, samples=samples, classes=self.classes)
             recipe = replace(recipe, within_source=1.0)
@@ -230,14 +229,14 @@ def _names(data: Path | Sequence[Path]) -> str:
 
 @contextmanager
 def own_run(folder: Path) -> Iterator[None]:
-    """Hold a run's folder, made where there is none, for this process alone.
+    """Lock a run's folder for this process, creating it if needed.
 
     A run that fails or is interrupted before its first epoch is over leaves nothing behind.
 
     Raises
     ------
     RunError
-        Another process holds the folder, or it can't be made.
+        Another process has locked the folder, or it can't be created.
     """
     made = not folder.exists()
     try:

@@ -1,4 +1,4 @@
-"""Batches of preprocessed images: random and balanced to train, in order to evaluate."""
+"""Batches of preprocessed images: random and balanced for training, in order for evaluation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _set(sample: Sample) -> str:
 def source_targets(samples: Sequence[Sample], classes: Sequence[str]) -> NDArray[np.float32]:
     """`losses.targets` of samples: the rivals are the classes of the sample's own source.
 
-    A label that is no class gives no one-hot label, and a source without classes all rivals.
+    A label that is not a class gives no one-hot label; in a source without classes, all are rivals.
     """
     held: dict[str, set[str]] = {}
     for sample in samples:
@@ -81,18 +81,18 @@ def opacity_targets(
     preprocessing: Preprocessing,
     places: tuple[int, int],
 ) -> NDArray[np.float32]:
-    """Share of each place of the map that lies in a box, ``float32 [h, w]``.
+    """The share of each place of the map that boxes cover, ``float32 [h, w]``.
 
     Parameters
     ----------
     boxes
-        In fractions of the image as it was before it was varied.
+        In fractions of the image before augmentation.
     shape
-        Of that image, and of the varied one: height and width in pixels.
+        Height and width in pixels, of that image and of the augmented one.
     matrix
-        What moved it; see `Augmentation.vary`.
+        The augmentation's transform; see `Augmentation.vary`.
     preprocessing
-        What makes the network's input of the varied image.
+        Makes the network's input from the augmented image.
     places
         Height and width of the map.
     """
@@ -102,7 +102,7 @@ def opacity_targets(
     to_fine = np.array(fine.shape[::-1]) / (frame[2:] - frame[:2])
     for left, top, right, bottom in boxes:
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-        # Edges are half a pixel from the centres that the transform is of.
+        # The transform is for pixel centres, which are half a pixel away from edges.
         centres = corners * (width, height) - 0.5
         moved = centres @ matrix[:, :2].T + matrix[:, 2] + 0.5
         drawn = (moved - frame[:2]) * to_fine - 0.5
@@ -143,10 +143,10 @@ def unvaried_targets(
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
-    """Training batches; what is drawn depends on the seed, the epoch and the position alone.
+    """Training batches, which depend only on the seed, the epoch and the position.
 
-    A resumed run therefore sees what the interrupted one would have seen. Augmented images are
-    drawn by `sampling_weights`; without augmentation each is seen once an epoch.
+    A resumed run therefore sees the same images as an uninterrupted one. Augmented images are
+    drawn by `sampling_weights`; without augmentation each is seen once per epoch.
 
     Parameters
     ----------
@@ -207,11 +207,11 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         return inputs, label_targets(samples, self._targets[drawn], maps, self._recipe)
 
     def images(self, index: int) -> list[NDArray[np.uint8]]:
-        """A batch's varied images, before preprocessing."""
+        """A batch's augmented images, before preprocessing."""
         return [pixels for pixels, _ in self._views(index)]
 
     def _views(self, index: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
-        """A batch's varied images, and what moved each."""
+        """A batch's augmented images, and the transform of each."""
         augmentation = self._recipe.augmentation
         assert augmentation is not None
         rng = self._generator(_AUGMENT, index)
@@ -252,7 +252,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
     def _varied(
         self, augmentation: Augmentation, index: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        # Drawn as the images are: what it lends must not tell one class from another.
+        # Drawn like the images themselves, so that what it lends does not reveal a class.
         other = int(rng.choice(len(self._samples), p=self._weights))
         pixels = self._read(index)
         if self._any_way_up[index]:
@@ -261,7 +261,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         return augmentation.vary(pixels, self._read(other), rng, lungs)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        """The image at twice the input's resolution at most: finer detail would be lost."""
+        """The image at up to twice the input's resolution: finer detail would be lost anyway."""
         if index not in self._pixels:
             pixels = read_sample(self._samples[index])
             scale = 2 * self._recipe.preprocessing.size / min(pixels.shape)

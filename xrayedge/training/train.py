@@ -26,7 +26,7 @@ from .run import CHECKPOINT, MODEL, RECORD, Epoch, RunRecord, own_run
 from .sampling import TrainingBatches, source_targets, unvaried_targets
 
 _WARMUP_FRACTION = 0.05
-_HEAD = 6  # the block that stands for the head in `network.split`
+_HEAD = 6  # stands for the head in `network.split`
 
 _Validation = tuple[NDArray[Any], NDArray[np.float32]]  # inputs and targets
 
@@ -53,14 +53,14 @@ def train(
     recipe
         What to do.
     out
-        The run folder. An unfinished run of the same recipe and data in it is resumed.
+        The run folder. If it holds an unfinished run of the same recipe and data, that is resumed.
     data_name
         How the dataset was named, for the record.
     weights
         Local ImageNet weights (see `network.load_imagenet`).
     start
-        A finished run of the same architecture and classes to begin with, instead of ImageNet's
-        weights: to go on with another recipe, or with one's own hospital's images.
+        A finished run of the same architecture and classes to start from, instead of ImageNet's
+        weights: to continue with another recipe, or with your own hospital's images.
     progress
         Called after each epoch with its number from 1, the number of epochs, and the epoch.
 
@@ -128,7 +128,7 @@ def _train(
                     epochs=phase.epochs,
                     initial_epoch=done,
                     callbacks=[recorder],
-                    shuffle=False,  # the batches are random already, and must be again on resuming
+                    shuffle=False,  # the batches are random already, and the same again on resuming
                     verbose=0,
                 )
                 record = recorder.record
@@ -169,7 +169,7 @@ def _start_or_resume(
 
 def _check_start(parent: RunRecord, start: Path, dataset: Dataset, recipe: Recipe) -> None:
     if not parent.finished:
-        raise RunError(f"{start}: the run to begin with is not finished")
+        raise RunError(f"{start}: the run to start from is not finished")
     if parent.classes != dataset.classes:
         raise RunError(
             f"{start}: knows the classes {', '.join(parent.classes)}; "
@@ -186,7 +186,7 @@ def _check_start(parent: RunRecord, start: Path, dataset: Dataset, recipe: Recip
 
 
 def versions() -> dict[str, str]:
-    """What trains: Python, this package, Keras, its backend and NumPy."""
+    """Versions of Python, this package, Keras, its backend and NumPy."""
     backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
@@ -209,7 +209,7 @@ def _validation(dataset: Dataset, recipe: Recipe) -> _Validation | None:
 
 
 def _map_validation(dataset: Dataset, recipe: Recipe, places: tuple[int, int]) -> _Validation:
-    """The split ``val``, labels that are no classes included, for `MapLoss`."""
+    """The split ``val`` for `MapLoss`, including labels that are not classes."""
     samples = dataset.split("val")
     inputs = model_inputs(samples, recipe.preprocessing)
     return inputs, unvaried_targets(samples, dataset.classes, recipe, places)
@@ -255,7 +255,7 @@ def _compile(
 
 
 def schedule(phase: Phase, steps: int) -> Any:
-    """The learning rate of a phase of so many steps an epoch, for a Keras optimiser."""
+    """The learning rate schedule of a phase with this many steps per epoch."""
     schedules = keras.optimizers.schedules
     if phase.decay == "inverse_time":
         return schedules.InverseTimeDecay(
@@ -283,7 +283,7 @@ def resume(out: Path, model: keras.Model, *, fresh_phase: bool) -> keras.Model:
 
 
 class Recorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """After each epoch: checkpoint, best model, record. In that order, so that none is ahead."""
+    """Saves after each epoch: checkpoint, best model, record, in that order."""
 
     def __init__(
         self,
@@ -335,9 +335,9 @@ def save(model: keras.Model, path: Path) -> None:
 
 
 def _save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, path: Path) -> None:
-    """Save the weights in a float32 network without optimiser, whatever the training policy.
+    """Save the weights as a float32 network without optimiser, whatever the training policy.
 
-    Layers that ``model``, the trained part, does not have come from ``whole``.
+    Layers missing from ``model``, the trained part, are taken from ``whole``.
     """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")

@@ -1,12 +1,12 @@
 """`WatchedFolder`: files that a unit puts into a folder become jobs, each once.
 
-A file is taken when it has not changed between two looks and can be read as an image. One that
-can't is an upload that has stalled, until it has not changed for ``patience`` seconds: it stays
-where it is, so that its sender can go on with it.
+A file is taken when it has not changed between two scans and can be read as an image. One that
+can't be read counts as a stalled upload until it has not changed for ``patience`` seconds; until
+then it stays where it is, so that its sender can continue.
 
-Whatever moment the power fails at: a file is first renamed in its folder to a hidden random name,
-then copied under that name. What is found there at the next start is taken in unless a job has
-that name.
+To survive a power failure at any moment, a file is first renamed in its folder to a hidden random
+name, then copied under that name. At the next start, a file with such a name is taken unless a job
+has that name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TAKEN = re.compile(r"\.xrayedge-([0-9a-f]{32}\.dcm)")
 
 @dataclass(frozen=True)
 class _Seen:
-    """How a file looked, and since when it looks so, by a clock that can't be set."""
+    """A file's size and time, and since when they are the same, by a clock that can't be set."""
 
     size: int
     changed_ns: int
@@ -42,21 +42,21 @@ class _Seen:
 
 
 class WatchedFolder(threading.Thread):
-    """Looks again and again until `stop` is called.
+    """Scans the folder repeatedly until `stop` is called.
 
     Parameters
     ----------
     config
-        Which folder, and which names.
+        The folder and the file names.
     state
-        Where the images go.
+        Takes the images.
     operating_point
-        The configuration's.
+        The configured operating point.
 
     Raises
     ------
     StationError
-        The folder can't be made or read.
+        The folder can't be created or read.
     """
 
     def __init__(self, config: FolderConfig, state: StateFolder, operating_point: str) -> None:
@@ -65,7 +65,7 @@ class WatchedFolder(threading.Thread):
         self._seen: dict[str, _Seen] = {}
         self._halt = threading.Event()
         self._trouble: str | None = None
-        #: What ended the thread, where it was not `stop`.
+        #: The error that ended the thread, if it was not `stop`.
         self.failure: BaseException | None = None
         try:
             config.path.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class WatchedFolder(threading.Thread):
             ) from None
 
     def run(self) -> None:
-        """Look until stopped; trouble with the folder is noted once, and looked past."""
+        """Scan until stopped; an error with the folder is logged once, and scanning goes on."""
         try:
             while not self._halt.is_set():
                 self._look_past_trouble()
@@ -94,11 +94,11 @@ class WatchedFolder(threading.Thread):
                 self._state.store.warn(f"the watched folder can't be used ({error.strerror})")
 
     def stop(self) -> None:
-        """End after the file in work."""
+        """End after the current file."""
         self._halt.set()
 
     def look(self) -> None:
-        """Take what is ready."""
+        """Take the files that are ready."""
         for path in sorted(self._config.path.iterdir()):
             taken = _TAKEN.fullmatch(path.name)
             if taken:
@@ -126,7 +126,7 @@ class WatchedFolder(threading.Thread):
         for entry in os.scandir(self._config.path):
             if entry.name.startswith(".") or not fnmatch.fnmatch(entry.name, self._config.pattern):
                 continue
-            with suppress(FileNotFoundError):  # its sender has renamed it meanwhile
+            with suppress(FileNotFoundError):  # renamed by its sender in the meantime
                 if entry.is_file(follow_symlinks=False):
                     info = entry.stat(follow_symlinks=False)
                     yield entry.name, _Seen(info.st_size, info.st_mtime_ns, info.st_ino, now)
@@ -163,7 +163,7 @@ def _can_be_read(path: Path) -> bool:
     try:
         read(path)
     except ImageError as error:
-        # Other reasons, such as too-large, will not go away.
+        # Other reasons, such as too-large, are permanent.
         return error.reason != "unreadable"
     return True
 
@@ -175,5 +175,5 @@ def sop_instance_uid(path: Path) -> str | None:
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
         return str(header.SOPInstanceUID) or None
-    except Exception:  # pydicom raises every kind on what is not DICOM
+    except Exception:  # pydicom raises many kinds of errors on other files
         return None

@@ -1,8 +1,8 @@
-"""`Delivery`: what is queued for one destination gets there, however long that is away.
+"""`Delivery`: send what is queued for one destination, however long that is unreachable.
 
-A peer that is away, or has no room, is tried again after 10 s, 20 s, ... 15 min, without end. One
-that refuses an object is asked five times, and then the send has failed and is shown. Waiting is
-counted by a clock that can't be set.
+A peer that is unreachable or out of resources is tried again after 10 s, 20 s, ... 15 min, without
+limit. If it refuses an object five times, the send has failed and is shown as such. Waiting times
+use a clock that can't be set.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from ..records import Send
 from ..store import Store
 
 FIRST_WAIT, LONGEST_WAIT = 10.0, 900.0  # seconds
-_LOOK_SECONDS = 5.0  # for sends that another process has queued again
-#: Seconds after which storage commitment that was not answered is asked for again.
+_LOOK_SECONDS = 5.0  # to notice sends that another process has queued again
+#: Seconds after which an unanswered request for storage commitment is repeated.
 COMMITMENT_PATIENCE = 3600.0
 _BATCH = 100
 
 
 class PeerAway(Exception):  # noqa: N818 - a state of the peer
-    """The peer can't be reached, or breaks off: nothing about the object."""
+    """The peer can't be reached, or the connection broke; says nothing about the object."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a peer said to an object.
+    """A peer's answer to an object.
 
     Parameters
     ----------
     kind
         ``stored``; ``refused``, which counts; or ``busy``, out of resources, which does not.
     detail
-        Its status, for a person.
+        Its status, as text.
     """
 
     kind: Literal["stored", "refused", "busy"]
@@ -53,11 +53,11 @@ class Carrier(Protocol):
         ...
 
     def ask_commitment(self, transaction_uid: str, sends: Sequence[Send]) -> None:
-        """Ask the peer to commit itself to keep these; raises `PeerAway`."""
+        """Request storage commitment for these; raises `PeerAway`."""
         ...
 
     def echo(self) -> str:
-        """A line that says that the peer is there; raises `PeerAway`."""
+        """A line saying that the peer answers; raises `PeerAway`."""
         ...
 
 
@@ -67,11 +67,11 @@ class Delivery(threading.Thread):
     Parameters
     ----------
     destination
-        Whose sends.
+        The destination of the sends.
     store, outbox
-        Where they are.
+        Hold the sends and their files.
     carrier
-        How they get there.
+        Sends them.
     new_uid
         Makes a transaction's UID.
     """
@@ -93,7 +93,7 @@ class Delivery(threading.Thread):
         self._not_before = 0.0
         self._later: dict[tuple[int, int], float] = {}
         self._asked_at = -COMMITMENT_PATIENCE
-        #: What ended the thread, where it was not `stop`.
+        #: The error that ended the thread, if it was not `stop`.
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -108,16 +108,16 @@ class Delivery(threading.Thread):
             self.failure = error
 
     def wake(self) -> None:
-        """There may be something new to send."""
+        """Say that there may be something new to send."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the object in work."""
+        """End after the current object."""
         self._halt.set()
         self._wake.set()
 
     def deliver(self) -> bool:
-        """Send what is due; whether there was anything."""
+        """Send what is due; returns whether there was anything."""
         try:
             sent = self._send_due()
             if self._commitment:
@@ -171,7 +171,7 @@ class Delivery(threading.Thread):
 
 
 def _key(send: Send) -> tuple[int, int]:
-    """Of a retry by hand, which sets the refusals back, the wait is over."""
+    """Include the refusals: a retry by hand resets them, and ends the wait."""
     return send.id, send.refusals
 
 
@@ -180,11 +180,11 @@ def _wait(before: int) -> float:
 
 
 def judge(status: int) -> Answer:
-    """What a C-STORE status means for the queue (PS3.4, B.2.3; PS3.7, C)."""
+    """The meaning of a C-STORE status for the queue (PS3.4, B.2.3; PS3.7, C)."""
     said = f"status {status:04X}"
     if status == 0x0000:
         return Answer("stored")
-    if status & 0xF000 == 0xB000:  # coerced, or elements left out: stored all the same
+    if status & 0xF000 == 0xB000:  # coerced, or elements left out, but stored
         return Answer("stored", f"stored with a warning, {said}")
     if status & 0xFF00 == 0xA700:
         return Answer("busy", f"out of resources, {said}")

@@ -19,7 +19,7 @@ _BUSY = (408, 425, 429)
 
 
 class StowCarrier:
-    """Sends to one DICOMweb service, each object in a request of its own."""
+    """Sends to one DICOMweb service, with a separate request for each object."""
 
     def __init__(self, destination: Destination) -> None:
         if destination.stow_url is None:
@@ -49,12 +49,12 @@ class StowCarrier:
         }
         try:
             response = client.post(self._url, content=body, headers=headers)
-        except httpx.HTTPError as error:  # its text may hold the address with a password
+        except httpx.HTTPError as error:  # its text may contain the address with a password
             raise PeerAway(f"can't be reached ({type(error).__name__})") from None
         return _judge(response)
 
     def ask_commitment(self, transaction_uid: str, sends: Sequence[Send]) -> None:
-        """DICOMweb's answer to STOW is final."""
+        """Unavailable: DICOMweb's answer to STOW is final."""
         raise PeerAway("DICOMweb has no storage commitment")
 
     def echo(self) -> str:
@@ -64,13 +64,13 @@ class StowCarrier:
                 status = client.get(self._url, params={"limit": "1"}).status_code
         except httpx.HTTPError as error:
             raise PeerAway(f"can't be reached ({type(error).__name__})") from None
-        if status >= 400 and status != 405:  # a service may take objects and list none
+        if status >= 400 and status != 405:  # a service may accept objects without listing any
             raise PeerAway(f"HTTP status {status}")
         return f"answers, HTTP status {status}"
 
 
 def _judge(response: httpx.Response) -> Answer:
-    """A service may store an object and say so with a warning, or answer 200 and store nothing."""
+    """Read an answer: an object may be stored with a warning, or refused in spite of status 200."""
     said = f"HTTP status {response.status_code}"
     if response.status_code >= 500 or response.status_code in _BUSY:
         return Answer("busy", said)

@@ -1,10 +1,10 @@
-"""Structured pruning: whole channels are removed, and the rest learns from the original network.
+"""Structured pruning: remove whole channels, and train the rest on the original network's output.
 
 The result is a plain chain of 3x3 convolutions like the original, only narrower, so every engine
-runs it at full speed. Channels are judged by how much of the next layer's input they carry (as in
-ThiNet, Luo et al. 2017), what is left of each layer is fitted by least squares to what the whole
-one gave (He et al. 2017), and the network then learns from the whole one's activation maps on
-images that vary as in training (Hinton et al. 2015, Zagoruyko & Komodakis 2017).
+runs it at full speed. Channels are judged by how much they contribute to the next layer's input (as
+in ThiNet, Luo et al. 2017); the remaining part of each layer is fitted by least squares to the
+original layer's output (He et al. 2017); and the network is then trained on the original's
+activation maps of augmented images (Hinton et al. 2015, Zagoruyko & Komodakis 2017).
 """
 
 from .narrowing import at_its_size, narrow

@@ -1,4 +1,4 @@
-"""A narrower network that computes what the whole one does, as nearly as it can."""
+"""Make a narrower network whose output is as close as possible to the original's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RIDGE = 1e-3
 
 
 def at_its_size(whole: keras.Model, recipe: Recipe, classes: int) -> keras.Model:
-    """A network of the same weights for inputs of the recipe's size."""
+    """The network with the same weights, for inputs of the recipe's size."""
     model = build_network(recipe, classes)
     model.set_weights(whole.get_weights())
     return model
@@ -27,10 +27,10 @@ def narrow(
     classes: int,
     inputs: NDArray[np.uint8],
 ) -> keras.Model:
-    """A network of the recipe's widths that computes what ``model`` does as nearly as it can.
+    """A network of the recipe's widths whose output is as close as possible to ``model``'s.
 
-    Layer after layer keeps its most important channels, and its weights are fitted by least
-    squares: from what the narrower layers below now give to what the whole layer gave.
+    Layer by layer, the most important channels are kept and the weights are fitted by least
+    squares: from the output of the narrower layers below to the output of the original layer.
     """
     smaller = build_network(recipe, classes)
     assert recipe.widths is not None

@@ -1,4 +1,4 @@
-"""Which channels may go: what each carries, and the widths that lose least."""
+"""Decide which channels to remove: how much each contributes, and the widths that lose least."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..network import MAP_LAYER
 
 Widths = tuple[tuple[int, ...], ...]
 
-#: Channels go in groups: engines compute int8 convolutions in blocks of so many.
+#: Channels are removed in groups of this size: engines compute int8 convolutions in such blocks.
 GROUP = 8
 _NARROWEST = 16
 
@@ -38,10 +38,10 @@ def layer_costs(
 
 
 def importance(model: keras.Model, inputs: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
-    """Share of each channel of each convolution in what the next layer is given.
+    """Contribution of each channel of each convolution to the next layer's input.
 
     The mean square of the channel times the square of the weights that read it: ``float64 [width]``
-    for each convolution, with the sum 1.
+    for each convolution, summing to 1.
     """
     names = convolutions(model)
     squares = [
@@ -60,15 +60,15 @@ def importance(model: keras.Model, inputs: NDArray[np.uint8]) -> list[NDArray[np
 def plan(
     shares: Sequence[NDArray[np.float64]], widths: Widths, size: int, fraction: float
 ) -> Widths:
-    """The widths that lose least for the operations saved.
+    """The widths that lose the least for the operations saved.
 
-    Takes groups of channels one after another, each time from the layer where the least share is
-    lost for the operations and weights saved, until both are down to the fraction.
+    Removes one group of channels at a time, from the layer where the least contribution is lost for
+    the operations and weights saved, until both are down to the fraction.
 
     Raises
     ------
     RunError
-        Every layer is at its narrowest, and it is still too much.
+        Every layer is at its narrowest, and the network is still too large.
     """
     classes = 1  # the head weighs next to nothing
     sorted_shares = [np.sort(share) for share in shares]

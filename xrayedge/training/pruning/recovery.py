@@ -1,4 +1,4 @@
-"""What is left of a network learns from the whole one's activation maps."""
+"""Train a narrowed network on the activation maps of the original."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from .views import Views, map_targets
 
 RECOVERY = Phase(epochs=1, learning_rate=2e-4, first_block=1)
 FINAL = Phase(epochs=8, learning_rate=3e-4, first_block=1)
-#: Layers of more channels take as much lower a rate: Adam moves every weight alike, and what a
-#: layer gives moves by the number that it sums. At the full rate 328 channels died in one epoch.
+#: Wider layers need a proportionally lower rate: Adam moves all weights by the same amount, so a
+#: layer's output moves with the number of weights summed. At the full rate, 328 channels died in
+#: one epoch.
 FULL_RATE_WIDTH = 176
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The split ``val``: inputs, the teacher's maps of them, and labels as `train` has them."""
+    """The split ``val``: inputs, the teacher's maps of them, and labels as in `train`."""
 
     inputs: NDArray[np.uint8]
     maps: NDArray[np.float32]
@@ -47,7 +48,7 @@ def validation_of(
 
 
 def at_its_width(recipe: Recipe) -> Phase:
-    """The phase of the recipe at the rate that a network of its widths bears."""
+    """The recipe's phase at a rate that a network of its widths can stand."""
     assert recipe.widths is not None
     (phase,) = recipe.phases
     widest = max(max(block) for block in recipe.widths)
@@ -56,7 +57,7 @@ def at_its_width(recipe: Recipe) -> Phase:
 
 
 class _ViewBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
-    """A share of the views in an order of the epoch's own."""
+    """A share of the views, in a different order each epoch."""
 
     def __init__(self, views: Views, recipe: Recipe, epoch: int) -> None:
         super().__init__(workers=1, use_multiprocessing=False)

@@ -35,36 +35,37 @@ def prune(
     progress: Progress | None = None,
     on_view: Callable[[int, int], None] | None = None,
 ) -> RunRecord:
-    """Make a narrower network of a trained one, in steps with recovery in between.
+    """Make a narrower network from a trained one, in steps with recovery in between.
 
     Parameters
     ----------
     teacher
         A finished run of a classifier.
     dataset
-        What the teacher was trained on: the split ``train`` to judge channels and to learn from,
-        ``val`` for the temperature.
+        The teacher's training data: the split ``train`` to judge channels and to train, ``val`` for
+        the temperature.
     fraction
-        Of the teacher's multiply-accumulates, and of its weights, to keep at most.
+        The largest share of the teacher's multiply-accumulates, and of its weights, to keep.
     half_side
-        Whether the input's side is halved as well, which alone leaves a quarter of the operations.
-        The last pooling then goes, and the map keeps its places. ``fraction`` counts from there.
+        Whether to halve the input's side as well, which alone leaves a quarter of the operations.
+        The last pooling is then removed, so that the map keeps its size; ``fraction`` is of the
+        rest.
     out
-        The run folder. An interrupted pruning goes on there.
+        The run folder. An interrupted pruning is resumed there.
     steps
-        In how many steps, with a short recovery between them.
+        The number of steps, with a short recovery between them.
     views
-        Folder for the varied images and the teacher's maps of them; several prunings may share
-        it. Without one they are kept in ``out`` and removed at the end.
+        Folder for the augmented images and the teacher's maps of them; several prunings may share
+        it. By default they are kept in ``out`` and removed at the end.
     view_count
-        Views of each training image.
+        Number of views of each training image.
     changes
-        To the recipe: ``phases``, one, of the last recovery, ``seed``, ``precision``. Networks
-        of over `FULL_RATE_WIDTH` channels learn at a lower rate than the phase's.
+        Changes to the recipe: ``phases`` (one, for the last recovery), ``seed``, ``precision``.
+        Networks wider than `FULL_RATE_WIDTH` channels learn at a lower rate than the phase's.
     progress
         Called after each epoch, as in `train.train`.
     on_view
-        Called after the teacher has seen one view of every image, with how many of how many.
+        Called after each view of every image has been shown to the teacher: how many of how many.
 
     Raises
     ------
@@ -164,7 +165,7 @@ def _prune(
 
 
 def of_half_the_side(recipe: Recipe) -> Recipe:
-    """The recipe for the architecture's like for inputs of half the side."""
+    """The recipe for the corresponding architecture with inputs of half the side."""
     architecture = ARCHITECTURES[recipe.architecture].half_side
     if architecture is None:
         raise RunError(f"there is no {recipe.architecture} for inputs of half the side")

@@ -1,4 +1,4 @@
-"""Varied training images and what the teacher makes of them, computed once and kept."""
+"""Augmented training images and the teacher's maps of them, computed once and kept."""
 
 from __future__ import annotations
 
@@ -23,28 +23,27 @@ from ..run import MODEL, RunRecord
 from ..sampling import TrainingBatches
 
 _IMAGES = 96  # to judge and fit by
-VIEWS = 10  # of each training image, drawn and shown to the teacher once
+VIEWS = 10  # of each training image, each shown to the teacher once
 
 
 class Views:
-    """Varied training images and the teacher's activation maps of them, computed once.
+    """Augmented training images and the teacher's activation maps of them, computed once.
 
     Parameters
     ----------
     folder
-        Holds them, a file for each view of every image; what another call has computed is used
-        again.
+        Holds one file for each view of all images; files from an earlier call are reused.
     teacher
         A finished run.
     dataset
-        Its split ``train`` is varied.
+        Its split ``train`` is augmented.
     recipe
-        The augmentation, and the preprocessing of the network that learns; the teacher is shown
-        the same varied images after its own.
+        The augmentation, and the preprocessing of the student; the teacher sees the same augmented
+        images with its own preprocessing.
     count
-        Views of each image.
+        Number of views of each image.
     on_view
-        Called after each view with how many of how many are there.
+        Called after each view: how many of how many are done.
 
     Raises
     ------
@@ -77,7 +76,7 @@ class Views:
             write_atomically(self._key, json.dumps(made_of, indent=2).encode())
         elif json.loads(self._key.read_text(encoding="utf-8")) != made_of:
             raise RunError(f"{folder}: holds views for another teacher; give another folder")
-        # As the teacher was trained: how fine the varied images are depends on its input.
+        # As in the teacher's training: the detail in augmented images depends on its input size.
         varying = replace(recipe, preprocessing=parent.recipe.preprocessing)
         self._teacher = teacher
         inputs, targets = [], []
@@ -125,7 +124,7 @@ class Views:
 
 
 def _preprocessed(batches: TrainingBatches, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Every varied image of an epoch, after another preprocessing than the batches' own."""
+    """All augmented images of an epoch, with another preprocessing than the batches' own."""
     return np.stack(
         [
             preprocessing.apply(image)
@@ -145,7 +144,7 @@ def _save_array(file: Path, values: NDArray[Any]) -> None:
 def map_targets(
     model: keras.Model, inputs: NDArray[np.uint8], labels: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """What `losses.Distillation` compares with: each map, flat, then the one-hot label."""
+    """The targets of `losses.Distillation`: each map, flattened, then the one-hot label."""
     maps = activation_map_model(model).predict(inputs, batch_size=16, verbose=0)
     flat = np.asarray(maps, np.float32).reshape(len(inputs), -1)
     return np.concatenate([flat, labels], axis=1)
