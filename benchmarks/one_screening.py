@@ -3,8 +3,8 @@
     python benchmarks/one_screening.py --docs docs --data MANIFEST.csv --where split=test
 
 A real radiograph of the package `pydicom-data`, enlarged to 2000 x 2000 pixels and decoded. The
-steps alternate, with one thread. With --data, its images are also enlarged, stored as JPEG and
-decoded at half their scale, to measure what that saves and how it changes the scores.
+steps alternate, with one thread. With --data, `half_scale.py` also measures on its images what
+decoding JPEG at half scale saves, and how it changes the scores.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import half_scale
 import numpy as np
 from commandline import add_where, this_command, this_machine
 from numpy.typing import NDArray
@@ -32,10 +33,6 @@ from xrayedge.preprocessing import halved_for
 
 SIDE = 2000
 ROUNDS, RUNS = 9, 12
-#: JPEG files of the second part: shorter side in pixels, a storage-phosphor plate's, and quality.
-LARGE, QUALITY = 2048, 95
-#: Largest change of a probability tolerated when decoding at another scale.
-TOLERANCE = 0.01
 
 _FRONTAL_NETWORK = "frontal check: network"
 _HALVE, _FRONTAL_RESIZE = "{}: halve for both networks", "{}: resize for the frontal check"
@@ -63,8 +60,8 @@ A JPEG decoder can decode an image at half its width and height for less work. {
 were enlarged to {large} pixels on the shorter side, stored as JPEG of quality {quality}, decoded
 both ways and screened by {model}, int8. Decoding took {whole:.1f} ms at full scale and {half:.1f}
 ms at half scale. The largest change in an image's probabilities was {mean:.4f} on average, at
-least {p95:.4f} for one image in twenty, and {most:.4f} at most; labels changed: {labels}. The
-tolerance is {tolerance}: {verdict}.
+least {p95:.4f} for one image in twenty, and {most:.4f} at most; labels changed: {labels}.
+{verdict}.
 """
 
 
@@ -125,41 +122,20 @@ def measure(found: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 def reduced_decoding(data: Path, where: list[tuple[str, str]], model: str) -> str:
     """What decoding JPEG at half scale saves, and how it changes the scores."""
-    screener = Screener(model)
-    times: dict[int, list[float]] = {cv2.IMREAD_GRAYSCALE: [], cv2.IMREAD_REDUCED_GRAYSCALE_2: []}
-    differences, labels = [], 0
-    for sample in load_samples(data, where):
-        pixels = read(sample.path).pixels
-        scale = LARGE / min(pixels.shape)
-        enlarged = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        _, content = cv2.imencode(".jpg", enlarged, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        results = []
-        for flag, taken in times.items():
-            started = time.perf_counter()
-            decoded = cv2.imdecode(content, flag)
-            taken.append((time.perf_counter() - started) * 1000.0)
-            results.append(screener.screen(np.asarray(decoded, np.uint8)))
-        whole, half = (result.probabilities for result in results)
-        if whole is None or half is None:
-            labels += (whole is None) != (half is None)
-            continue
-        differences.append(max(abs(whole[name] - half[name]) for name in whole))
-        labels += results[0].label != results[1].label
-    most = max(differences)
-    verdict = "it holds" if most <= TOLERANCE else "so xrayedge decodes at full scale"
+    found = half_scale.measure(load_samples(data, where), ["JPEG"], Screener(model))["JPEG"]
+    differences = [one.difference for one in found if one.difference is not None]
     return _REDUCED.format(
         images=len(differences),
-        large=LARGE,
-        quality=QUALITY,
+        large=half_scale.LARGE,
+        quality=half_scale.QUALITY,
         model=model,
-        whole=np.median(times[cv2.IMREAD_GRAYSCALE]),
-        half=np.median(times[cv2.IMREAD_REDUCED_GRAYSCALE_2]),
+        whole=np.median([one.whole_ms for one in found]),
+        half=np.median([one.half_ms for one in found]),
         mean=np.mean(differences),
         p95=np.percentile(differences, 95),
-        most=most,
-        labels=labels,
-        tolerance=TOLERANCE,
-        verdict=verdict,
+        most=max(differences),
+        labels=sum(one.label for one in found),
+        verdict=half_scale.verdict(found),
     )
 
 

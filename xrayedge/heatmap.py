@@ -26,6 +26,8 @@ _RESEARCH = "research software, not a medical device"
 _LEVELS = np.arange(256, dtype=np.uint8)[:, np.newaxis]
 _SHARES = _COVER * np.arange(256)[:, np.newaxis, np.newaxis] / 255.0
 _ADDED = np.rint(cv2.applyColorMap(_LEVELS, _COLOURS) * _SHARES).astype(np.uint8)
+#: Blue, green, red and an unused byte as one number, so that one look-up gives the whole colour.
+_ADDED_AT_ONCE = np.dstack([_ADDED, np.zeros_like(_LEVELS)]).view(np.int32)[:, :, 0]
 _LEFT = np.rint(255.0 * (1.0 - _SHARES)).astype(np.uint8)
 
 
@@ -115,7 +117,7 @@ def overlay(
     )
     drawn = canvas[_HEADER:, :width]
     for rows, grey in _resized(pixels, height, width):
-        drawn[rows] = _blend(grey, strength[rows])
+        _blend(grey, strength[rows], drawn[rows])
     for opacity in opacities:
         _outline(drawn, opacity, scale)
     _draw_bar(canvas, height, width + _MARGIN, strongest)
@@ -178,16 +180,17 @@ def _resized(
         yield rows, np.asarray(cv2.convertScaleAbs(shrunk, alpha=1.0 / _ONE), np.uint8)
 
 
-def _blend(grey: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """``uint8 [H, W, 3]``: ``uint8 [H, W]`` under the colours of ``float32 [H, W]``, up to 1.
+def _blend(grey: NDArray[np.uint8], strength: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+    """Draw ``uint8 [H, W]`` under the colours of ``float32 [H, W]``, up to 1, to ``[H, W, 3]``.
 
     In bytes and by tables, which is several times faster than in floats and, for the rounding of
     the level and of both parts of the sum, at most two grey levels off.
     """
     level = _level(strength)
     under = cv2.multiply(grey, cv2.LUT(level, _LEFT), scale=1.0 / 255.0)
-    colours = cv2.LUT(cv2.cvtColor(level, cv2.COLOR_GRAY2BGR), _ADDED)
-    return np.asarray(cv2.add(cv2.cvtColor(under, cv2.COLOR_GRAY2BGR), colours), np.uint8)
+    colours = cv2.LUT(level, _ADDED_AT_ONCE).view(np.uint8).reshape(*level.shape, 4)
+    sums = cv2.add(cv2.cvtColor(under, cv2.COLOR_GRAY2BGRA), colours)
+    out[:] = cv2.cvtColor(sums, cv2.COLOR_BGRA2BGR)
 
 
 def _outline(image: NDArray[np.uint8], opacity: Opacity, scale: float) -> None:
