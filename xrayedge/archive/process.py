@@ -33,6 +33,8 @@ from .rows import CRASHED, File, Row, failed_row, row
 from .settings import Settings
 from .sources import Listed, read_source
 
+#: Libraries read them at their start; by default they keep memory for a thread on each core.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: Times that a process may end while it loads the model: somebody may be killing processes.
 _STARTS = 3
 
@@ -182,6 +184,7 @@ class ScreeningProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
+                    env=os.environ | dict.fromkeys(_THREADS, str(self.job.threads)),
                 )
             self._connection = Connection(ours.detach())
             try:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _NOT_ALL_SCREENED = 1
 _DEFAULT = "run"
 _LINE_SECONDS = 30.0  # between two lines of progress where stderr is no terminal
+_LEAST_MEMORY = 500  # 10^6 bytes: a process holds some 260 of data before its first image
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -86,7 +87,7 @@ def archive() -> None:
 )
 @click.option(
     "--memory",
-    type=click.IntRange(min=200),
+    type=click.IntRange(min=_LEAST_MEMORY),
     metavar="MB",
     show_default="the machine's, shared among its workers",
     help="What a process that screens may hold.",
