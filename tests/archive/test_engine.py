@@ -29,7 +29,7 @@ def client():
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(DEADLY)
     try:
-        with local_cluster(2) as client:
+        with local_cluster(2, dashboard=False) as client:
             yield client
     finally:
         del os.environ["PYTHONPATH"]
@@ -104,7 +104,7 @@ def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(client, originals, tmp
     fill(folder, originals, 200)
     command = [sys.executable, "-m", "xrayedge", "archive", str(folder), "--out", str(out)]
     with subprocess.Popen(
-        [*command, "--workers", "1", "--shard-size", "2"],
+        [*command, "--workers", "1", "--shard-size", "2", "--no-dashboard"],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -59,15 +59,22 @@ def share(job: Job, workers: int | None) -> tuple[int, Job]:
 
 
 @contextmanager
-def local_cluster(workers: int) -> Iterator[Client]:
+def local_cluster(workers: int, *, dashboard: bool = True) -> Iterator[Client]:
     """A scheduler and workers on this machine, of a thread each, for this process alone.
 
-    The machine's memory is shared among them.
+    Parameters
+    ----------
+    workers
+        How many; the machine's memory is shared among them.
+    dashboard
+        Whether to serve Dask's pages, on a free port of the loopback device.
     """
     quiet = {
         # What screens is a child of the worker, with a limit of its own.
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
+        # It looks at each thread's stack every 10 ms, and finds it waiting for the child.
+        "distributed.worker.profile.enabled": False,
     }
     with dask.config.set(quiet), ExitStack() as stack:
         with _interrupted_later():
@@ -76,7 +83,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
                 threads_per_worker=1,
                 memory_limit=MEMORY_LIMIT // workers,
                 host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
+                dashboard_address="127.0.0.1:0" if dashboard else None,
                 silence_logs=logging.CRITICAL,
             )
             stack.enter_context(cluster)

@@ -93,6 +93,11 @@ def archive() -> None:
     help="What a process that screens may hold.",
 )
 @click.option(
+    "--dashboard/--no-dashboard",
+    default=True,
+    help="Serve Dask's pages to this machine; to load them takes some seconds.",
+)
+@click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
     default=Limits().max_pixels,
@@ -120,6 +125,7 @@ def run(
     auto_orient: bool,
     time_limit: float,
     memory: int | None,
+    dashboard: bool,
     max_pixels: int,
     max_bytes: int,
 ) -> None:
@@ -135,7 +141,9 @@ def run(
     from ..site import SiteProfile
 
     if scheduler is not None:
-        refuse_ignored(ctx, "with --scheduler, which has workers of its own", "workers")
+        refuse_ignored(
+            ctx, "with --scheduler, which has workers of its own", "workers", "dashboard"
+        )
     if site is not None:
         refuse_ignored(ctx, "with --site, which has a point of its own", "operating_point")
     job = Job(
@@ -150,7 +158,7 @@ def run(
         time_limit=time_limit,
     )
     # Absolute: workers may have another working folder.
-    ctx.exit(_run(source, out.absolute(), job, scheduler, workers, shard_size))
+    ctx.exit(_run(source, out.absolute(), job, scheduler, workers, shard_size, dashboard))
 
 
 @archive.command()
@@ -205,6 +213,7 @@ def _run(
     scheduler: str | None,
     workers: int | None,
     shard_size: int | None,
+    dashboard: bool,
 ) -> int:
     """Screen, and the exit status."""
     from ..archive.engine import cluster_at, local_cluster, share
@@ -231,9 +240,10 @@ def _run(
                 cluster = cluster_at(scheduler)
             else:
                 workers, job = share(job, workers)
-                cluster = local_cluster(workers)
+                cluster = local_cluster(workers, dashboard=dashboard)
             with cluster as client:
-                messages.print(f"dashboard: {client.dashboard_link}")
+                if dashboard:
+                    messages.print(f"dashboard: {client.dashboard_link}")
                 _screen(plan, job, client, finished)
         plan.clean()
     statuses = read_status(out).statuses
