@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +24,14 @@ DATABASE = "station.db"
 _FOLDERS = ("tmp", "incoming", "outbox", "set-aside")
 _CHUNK = 1 << 20
 _MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Digest:
+    """SHA-256 in hexadecimal, and bytes, of a file."""
+
+    sha256: str
+    size: int
 
 
 class StateFolder:
@@ -125,6 +134,7 @@ class StateFolder:
         sop_instance_uid: str | None,
         operating_point: str,
         name: str | None = None,
+        digest: Digest | None = None,
     ) -> Receipt:
         """Make a job of a file in ``tmp``; when this is back, both are on the disk.
 
@@ -139,20 +149,18 @@ class StateFolder:
         name
             A random name that the caller noted before, so that it can tell after a power cut
             whether this was done.
+        digest
+            Of the file, where the caller has it.
         """
         name = name or random_name()
-        digest = hashlib.sha256()
-        size = 0
-        with temporary.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-            os.fsync(stream.fileno())
+        digest = digest or _digest(temporary)
         final = self.incoming / name
         temporary.replace(final)
-        sync_folder(self.incoming)
-        new = NewJob(name, origin, sender, sop_instance_uid, digest.hexdigest(), size)
         try:
+            # In this order a journal has both to write only once.
+            _sync(final)
+            sync_folder(self.incoming)
+            new = NewJob(name, origin, sender, sop_instance_uid, digest.sha256, digest.size)
             receipt = self.store.receive(new, operating_point)
         except BaseException:
             final.unlink(missing_ok=True)
@@ -204,6 +212,21 @@ class StateFolder:
             )
         self.store.recover()
         self.tidy()
+
+
+def _digest(path: Path) -> Digest:
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return Digest(digest.hexdigest(), size)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _delete(paths: Iterable[Path]) -> None:

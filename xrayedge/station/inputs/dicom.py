@@ -10,7 +10,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from socketserver import TCPServer
 from typing import Any
@@ -40,11 +39,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     Verification,
 )
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from ...errors import StationError
 from ..config import Destination, ListenConfig, TlsConfig, is_loopback
 from ..state import StateFolder
+from .reception import MAX_PDU, IncomingImage, Limits, PduReader
 
 SOP_CLASSES = (
     ComputedRadiographyImageStorage,
@@ -78,7 +78,6 @@ NOT_AUTHORISED = 0x0124
 # A-ASSOCIATE-RJ: permanent, by the user, calling AE title not recognised (PS3.8, 9.3.4).
 _NOT_RECOGNISED = (0x01, 0x01, 0x03)
 
-MAX_PDU = 131_072  # bytes: more than twice as fast as pynetdicom's 16 kB
 _ACSE_SECONDS = 10.0  # a connection that says nothing uses up an association for this long
 _NETWORK_SECONDS = 60.0
 _HANDSHAKE_SECONDS = 30.0
@@ -117,9 +116,7 @@ class DicomListener:
         }
         self._open = not config.allow and is_loopback(config.host)
         self._tls = None if tls is None else server_context(tls)
-        self._received: dict[Any, int] = {}
         self._server: _Server | None = None
-        _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"  # its log quotes what came
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
@@ -144,8 +141,6 @@ class DicomListener:
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
         handlers: list[Any] = [
             (evt.EVT_REQUESTED, self._requested),
-            (evt.EVT_DATA_RECV, self._data_received),
-            (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_C_ECHO, lambda _event: STORED),
             (evt.EVT_C_STORE, self._stored),
             (evt.EVT_N_EVENT_REPORT, self._committed),
@@ -156,12 +151,14 @@ class DicomListener:
                 evt_handlers=handlers,
                 ssl_context=self._tls,
                 server_class=_Server,
+                request_handler=_Handler,
             )
         except OSError as error:
             raise StationError(
                 f"[listen] {self._config.host}:{self._config.port} can't be used "
                 f"({error.strerror or error})"
             ) from None
+        server.limits = Limits(self._state.tmp, self._config.max_bytes, self._too_large)
         if not self._open:
             server.addresses = _union(at for _, at in self._allowed | self._committers)
         self._server = server
@@ -195,51 +192,39 @@ class DicomListener:
             association.acse.send_reject(*_NOT_RECOGNISED)
             association.kill()
 
-    def _data_received(self, event: Any) -> None:
-        """Count what comes: pynetdicom has no limit of its own."""
-        association = event.assoc
-        size = self._received.get(association, 0) + len(event.data)
-        self._received[association] = size
-        if size - len(event.data) <= self._config.max_bytes < size:
-            self._state.store.warn(
-                f"an image of more than {self._config.max_bytes} bytes was broken off; "
-                "raise max_bytes in [listen] to take it"
-            )
-            # Not from the association's own thread, which would wait for itself.
-            threading.Thread(target=association.abort, daemon=True).start()
-
-    def _closed(self, event: Any) -> None:
-        self._received.pop(event.assoc, None)
-        # What was broken off half: nobody else would delete it before the next start.
-        path = getattr(event.assoc.dimse.message, "_data_set_path", None)
-        if path is not None:
-            with suppress(OSError):
-                Path(path).unlink()
+    def _too_large(self, association: Any) -> None:
+        self._state.store.warn(
+            f"an image of more than {self._config.max_bytes} bytes was broken off; "
+            "raise max_bytes in [listen] to take it"
+        )
+        # Not from the association's own thread, which would wait for itself.
+        threading.Thread(target=association.abort, daemon=True).start()
 
     def _stored(self, event: Any) -> int:
-        self._received[event.assoc] = 0
         if not self._open and not self._is(self._allowed, event.assoc):
             return NOT_AUTHORISED
-        if not self._state.has_room():
+        image: IncomingImage = event.request._dataset_file
+        if image.error is not None or not self._state.has_room():
             self._state.store.warn("the disk is full: an image was not taken, its sender was told")
             return OUT_OF_RESOURCES
-        path = Path(event.dataset_path)
         try:
-            sop_class, sop_instance = _identity(path)
+            sop_class, sop_instance = _identity(image.path)
         except Exception:  # pydicom raises every kind on damaged files
             return CANNOT_UNDERSTAND
-        if (sop_class, sop_instance) != (
-            str(event.request.AffectedSOPClassUID),
-            str(event.request.AffectedSOPInstanceUID),
+        if (sop_class, sop_class, sop_instance) != (
+            event.context.abstract_syntax,
+            event.request.AffectedSOPClassUID,
+            event.request.AffectedSOPInstanceUID,
         ):
             return MISMATCH
         try:
             self._state.take_in(
-                path,
+                image.path,
                 origin="dicom",
                 sender=event.assoc.requestor.primitive.calling_ae_title.strip(),
                 sop_instance_uid=sop_instance,
                 operating_point=self._state.operating_point(self._operating_point),
+                digest=image.digest,
             )
         except (OSError, StationError):
             return OUT_OF_RESOURCES
@@ -265,6 +250,7 @@ class _Server(ThreadedAssociationServer):
     """Hangs up on addresses of nobody, and never waits for one client's handshake."""
 
     addresses: frozenset[str] | None = None
+    limits: Limits
     daemon_threads = True
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -279,6 +265,17 @@ class _Server(ThreadedAssociationServer):
         """End, without pynetdicom's list of servers, which lacks those of `AE.make_server`."""
         TCPServer.shutdown(self)
         self.server_close()
+
+
+class _Handler(RequestHandler):
+    """Makes associations that read by a `PduReader`."""
+
+    def _create_association(self) -> Any:
+        association: Any = super()._create_association()  # type: ignore[no-untyped-call]
+        server: Any = self.server
+        reader = PduReader(association, server.limits)
+        association.bind(evt.EVT_CONN_CLOSE, lambda _event: reader.close())
+        return association
 
 
 class _PatientContext(ssl.SSLContext):

@@ -20,7 +20,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from ...errors import StationError
 from ..config import Destination, TlsConfig
-from ..inputs.dicom import MAX_PDU, STORED, load_certificates, take_commitment
+from ..inputs.dicom import STORED, load_certificates, take_commitment
+from ..inputs.reception import MAX_PDU
 from ..records import Send
 from ..state import StateFolder
 from .delivery import Answer, PeerAway, judge
