@@ -69,7 +69,7 @@ FILES, ROUNDS = 10, 3
 
 
 def system_tool(name: str) -> str:
-    """dcmtk's own program: pynetdicom puts a `storescu` of its own beside the interpreter."""
+    """Dcmtk's own program: pynetdicom puts a `storescu` of its own beside the interpreter."""
     beside = str(Path(sys.executable).parent)
     folders = [one for one in os.environ["PATH"].split(os.pathsep) if one != beside]
     found = shutil.which(name, path=os.pathsep.join(folders))

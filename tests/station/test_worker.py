@@ -29,12 +29,6 @@ def put(state, image, uid="1.2.3"):
     ).job
 
 
-@pytest.fixture
-def state(tmp_path):
-    with StateFolder(tmp_path / "state") as state:
-        yield state
-
-
 def work(state, config):
     """Every job that waits, by a worker of its own."""
     worker = Worker(config, state)
