@@ -12,6 +12,7 @@ XrayEdgeError
 ├── ResultsError          results can't be written to the requested place
 ├── ArchiveError         an archive can't be screened, gone on with or read
 ├── StationError          a station's configuration or state can't be used
+│   └── StorageFullError  its database can't be written to now; an OSError too
 └── WorkstationError      training, evaluation or conversion
     ├── DatasetError      the labelled images can't be used as they are
     ├── RunError          a training run is missing, unfinished or made by another recipe
@@ -83,6 +84,13 @@ class ArchiveError(XrayEdgeError):
 
 class StationError(XrayEdgeError):
     """A station whose configuration or state folder can't be used."""
+
+
+class StorageFullError(StationError, OSError):
+    """A station's database that can't be written to now: its disk is full, or fails."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}; free space on its disk"
 
 
 class WorkstationError(XrayEdgeError):

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BundleError, StationError
+from ..errors import BundleError, StationError, StorageFullError
 from . import monitor
 from .config import Destination, StationConfig
 from .inputs.folder import WatchedFolder
@@ -118,7 +118,8 @@ class Station:
                 self._look_for_failures()
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + _KEEP_HOUSE_SECONDS
-                    self._keep_house(time.monotonic() - started)
+                    with suppress(StorageFullError):  # later
+                        self._keep_house(time.monotonic() - started)
         finally:
             self.stop()
 

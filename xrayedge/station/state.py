@@ -177,6 +177,10 @@ class StateFolder:
         write_atomically(self.outbox / name, content)
         return name
 
+    def discard_object(self, file: str) -> None:
+        """Delete an object that no row knows of."""
+        _delete([self.outbox / file])
+
     def forget_old(self, days: int) -> int:
         """Delete jobs older than this that every destination has; how many. See `Store`."""
         old = self.store.forget_old(days, time.time())

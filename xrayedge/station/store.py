@@ -10,6 +10,7 @@ other one needs to know a table; what goes in and out are the dataclasses of `re
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import StationError
+from ..errors import StationError, StorageFullError
 from .records import (
     RECENT_IMAGES,
     REFERENCE_IMAGES,
@@ -205,19 +206,20 @@ class Store:
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._connection
+                    self._connection.execute("COMMIT")
                 except BaseException:
-                    self._connection.execute("ROLLBACK")
+                    if self._connection.in_transaction:  # a full disk may have ended it
+                        self._connection.execute("ROLLBACK")
                     raise
-                self._connection.execute("COMMIT")
             except sqlite3.Error as error:
-                raise StationError(f"{self._path}: {error}") from None
+                raise _error(self._path, error) from None
 
     def _all(self, query: str, *values: object) -> list[sqlite3.Row]:
         with self._lock:
             try:
                 return self._connection.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                raise StationError(f"{self._path}: {error}") from None
+                raise _error(self._path, error) from None
 
     # Jobs
 
@@ -662,8 +664,11 @@ class Store:
     # Events, settings, audit, histograms
 
     def warn(self, detail: str, job: int | None = None) -> None:
-        """Write an event of kind ``warning``. No patient's data may be in it."""
-        with self._transaction() as sql:
+        """Write an event of kind ``warning``, unless the disk is full.
+
+        No patient's data may be in it.
+        """
+        with suppress(StorageFullError), self._transaction() as sql:
             _event(sql, "warning", job, detail)
 
     def note_once_a_day(self, kind: str, detail: str, today: date) -> bool:
@@ -805,6 +810,13 @@ class Store:
             sql.execute("UPDATE measured SET reference = 1 WHERE station = ?", (station,))
             _audit(sql, who, "monitor: new reference", "", f"{station}: last {images} images")
             return True
+
+
+def _error(path: Path, error: sqlite3.Error) -> StationError:
+    # By SQLite's words: Python 3.10 gives no codes.
+    if str(error) in ("database or disk is full", "disk I/O error"):
+        return StorageFullError(errno.ENOSPC, str(error), str(path))
+    return StationError(f"{path}: {error}")
 
 
 def _event(sql: sqlite3.Connection, kind: str, job: int | None, detail: str) -> None:

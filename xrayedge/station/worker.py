@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import ResultsError, XrayEdgeError
+from ..errors import ResultsError, StorageFullError, XrayEdgeError
 from ..installed import installed_folder
 from ..output.dicom import DicomObject, secondary_capture, structured_report
 from ..result import Screening
@@ -69,7 +70,11 @@ class Worker(threading.Thread):
         """Screen until stopped."""
         try:
             while not self._halt.is_set():
-                job = self._state.store.take()
+                try:
+                    job = self._state.store.take()
+                except StorageFullError:
+                    self._halt.wait(_TROUBLE_SECONDS)
+                    continue
                 if job is None:
                     self._work.wait(_IDLE_SECONDS)
                     self._work.clear()
@@ -92,15 +97,31 @@ class Worker(threading.Thread):
         return self._screener
 
     def _do(self, job: Job) -> None:
+        trouble = None
+        while True:
+            try:
+                self._finish(job)
+            except OSError as error:
+                # The disk is full or gone; the image is not at fault.
+                if trouble is None:
+                    trouble = f"results can't be written ({error.strerror})"
+                    self._state.store.warn(trouble, job.id)
+                if self._halt.wait(_TROUBLE_SECONDS):
+                    with suppress(StorageFullError):
+                        self._state.store.give_back(job.id)
+                    return
+            else:
+                self._wake_senders()
+                return
+
+    def _finish(self, job: Job) -> None:
+        kept: list[NewObject] = []
         try:
-            self._state.store.finish(job.id, self._outcome(job))
-        except OSError as error:
-            # The disk is full or gone; the image is not at fault.
-            self._state.store.give_back(job.id)
-            self._state.store.warn(f"results can't be written ({error.strerror})", job.id)
-            self._halt.wait(_TROUBLE_SECONDS)
-        else:
-            self._wake_senders()
+            self._state.store.finish(job.id, self._outcome(job, kept))
+        except OSError:
+            for one in kept:
+                self._state.discard_object(one.file)
+            raise
 
     def _follow_update(self) -> None:
         """Take up the model that was installed since the last image, and enter it in the audit.
@@ -121,7 +142,8 @@ class Worker(threading.Thread):
         self._screener = screener
         self._state.store.audit("update", "model", old, new)
 
-    def _outcome(self, job: Job) -> Outcome:
+    def _outcome(self, job: Job, kept: list[NewObject]) -> Outcome:
+        """What becomes of a job; the objects that were written are in ``kept`` from the start."""
         path = self._state.image(job)
         if not path.exists():
             missing = {"status": "failed", "reason": "unreadable"}
@@ -136,14 +158,14 @@ class Worker(threading.Thread):
             screening = _refused(screener, path, verdict)
         # The file's name is random; a detail begins with its whole path.
         detail = screening.detail and screening.detail.replace(f"{path}: ", "")
-        objects, trouble = self._objects(job, path, screening)
+        trouble = self._keep_objects(job, path, screening, kept)
         fit = screener.bundle.classifier.preprocessing.fit
         result = {**screening.to_dict(), "source": job.file, "detail": detail, "fit": fit}
         return Outcome(
             "done" if screening.ok else "refused",
             result,
             trouble or detail,
-            objects,
+            kept,
             screening.activation_map,
             None
             if job.origin == "example"
@@ -153,12 +175,12 @@ class Worker(threading.Thread):
     def _kinds(self) -> set[str]:
         return {kind for one in self._config.destinations for kind in one.kinds}
 
-    def _objects(
-        self, job: Job, path: Path, screening: Screening
-    ) -> tuple[list[NewObject], str | None]:
-        """What is to be sent, and why nothing can be."""
+    def _keep_objects(
+        self, job: Job, path: Path, screening: Screening, kept: list[NewObject]
+    ) -> str | None:
+        """Write what is to be sent, and say why nothing can be."""
         if job.origin == "example":
-            return [], None
+            return None
         wanted = self._kinds() & ({"sr", "sc"} if screening.ok else {self._config.screen.refusals})
         # One instance UID with two contents: the second's objects are others.
         revision = job.sha256 if job.altered else ""
@@ -169,8 +191,10 @@ class Worker(threading.Thread):
                 if kind in wanted
             ]
         except ResultsError as error:
-            return [], str(error).replace(f"{path}: ", "")
-        return [self._kept(kind, one) for kind, one in made], None
+            return str(error).replace(f"{path}: ", "")
+        for kind, one in made:
+            kept.append(self._kept(kind, one))
+        return None
 
     def _kept(self, kind: str, made: DicomObject) -> NewObject:
         return NewObject(

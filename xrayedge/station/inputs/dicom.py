@@ -188,9 +188,9 @@ class DicomListener:
         association = event.assoc
         allowed = self._open or self._is(self._allowed | self._committers, association)
         if not allowed:
-            self._state.store.warn("an association of an unknown AE title or address was rejected")
             association.acse.send_reject(*_NOT_RECOGNISED)
             association.kill()
+            self._state.store.warn("an association of an unknown AE title or address was rejected")
 
     def _too_large(self, association: Any) -> None:
         self._state.store.warn(

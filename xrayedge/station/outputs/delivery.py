@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from ...errors import StorageFullError
 from ..config import Destination
 from ..records import Send
 from ..store import Store
@@ -100,7 +101,12 @@ class Delivery(threading.Thread):
         """Deliver until stopped."""
         try:
             while not self._halt.is_set():
-                busy = time.monotonic() >= self._not_before and self.deliver()
+                try:
+                    busy = time.monotonic() >= self._not_before and self.deliver()
+                except StorageFullError:
+                    # What was sent is sent again, as the same object.
+                    busy = False
+                    self._not_before = time.monotonic() + FIRST_WAIT
                 if not busy:
                     self._wake.wait(_LOOK_SECONDS)
                     self._wake.clear()
