@@ -86,6 +86,14 @@ def resident_mb(process: subprocess.Popen[str]) -> float:
     raise SystemExit("the process has ended")
 
 
+def proportional_mb(process: subprocess.Popen[str]) -> float:
+    """The same, with what other processes share counted in part."""
+    for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise SystemExit("the process has ended")
+
+
 def processor_seconds(process: subprocess.Popen[str]) -> float:
     """What a process has used so far, of its own and of the system's time."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -188,6 +196,7 @@ def a_busy_day(folder: Path, number: int) -> Iterator[tuple[str, str]]:
                 f"{max(memory):.0f} MB"
             ),
         )
+        yield "proportional memory (PSS) at the end", f"{proportional_mb(station):.0f} MB"
         before = resident_mb(station)
         began = time.monotonic()
         for _ in range(1000):

@@ -131,6 +131,7 @@ class Orthanc:
         self.namespace, self.dicom, self.http = namespace, dicom, http
         folder.mkdir(exist_ok=True)
         plugins = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+        self.has_dicomweb = plugins.exists()
         chosen = {
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"),
@@ -140,7 +141,7 @@ class Orthanc:
             "RemoteAccessAllowed": True,
             "AuthenticationEnabled": False,
             "DicomModalities": {"station": ["XRAYEDGE", "127.0.0.1", 11112]},
-            "Plugins": [str(plugins)] if plugins.exists() else [],
+            "Plugins": [str(plugins)] if self.has_dicomweb else [],
             **settings,
         }
         self._config = folder / "orthanc.json"
@@ -213,6 +214,12 @@ class Station:
 
     def run(self, *verbs):
         return self.namespace.run(*self.command(*verbs))
+
+    def resident_mb(self):
+        """Its resident memory in 10^6 bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [one for one in status.splitlines() if one.startswith("VmRSS:")]
+        return int(line.split()[1]) * 1024 / 1e6
 
     def store(self):
         """The database, to look into."""

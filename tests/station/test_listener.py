@@ -4,7 +4,9 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,7 @@ pytest.importorskip("pydicom")
 pytest.importorskip("pynetdicom")
 
 from pynetdicom.dimse_primitives import C_STORE
-from units import LISTEN, association, image, listening, store
+from units import LISTEN, association, image, listening, store, wait_until
 
 from xrayedge.errors import StationError
 from xrayedge.station.config import Destination, Peer, TlsConfig
@@ -101,6 +103,30 @@ def test_no_more_associations_than_allowed(state):
         assert first.is_established
         assert store(port, image()) == []
         assert first.send_c_store(image()).Status == 0
+
+
+@pytest.mark.slow
+def test_a_thousand_associations_leave_nothing_behind(state):
+    with listening(state) as port:
+        assert store(port, image()) == [0]
+        wait_until(lambda: not acceptors())
+        threads, files = threading.active_count(), open_files()
+        for _ in range(1000):
+            with association(port) as made:
+                assert made.is_established
+        assert store(port, image()) == [0]
+        wait_until(lambda: not acceptors())
+        assert threading.active_count() <= threads
+        assert open_files() <= files
+    assert len(state.store.jobs()) == 2
+
+
+def open_files():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def acceptors():
+    return [one for one in threading.enumerate() if one.name.startswith("AcceptorThread")]
 
 
 @pytest.fixture(scope="module")

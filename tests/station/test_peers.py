@@ -142,6 +142,20 @@ def test_a_pacs_that_is_away_gets_everything_when_it_is_back(namespace, tmp_path
     pacs.stop()
 
 
+def test_dicomweb_gets_the_results_too(namespace, pacs, tmp_path):
+    if not pacs.has_dicomweb:
+        pytest.skip("Orthanc's DICOMweb is not here: apt-get install orthanc-dicomweb")
+    url = f"http://127.0.0.1:{pacs.http}/dicom-web/studies"
+    config = f'{LISTEN}[[destination]]\nname = "web"\nstow_url = "{url}"\n'
+    (path,) = copies(tmp_path / "images", 1)
+    station = Station(namespace, tmp_path / "station", config)
+    assert "ok    web: answers, HTTP status 200" in station.run("check").stdout
+    assert namespace.store(path, port=11112).returncode == 0
+    station.wait_until_done(1, 2)
+    assert set(expected([path])) <= set(delivered(pacs))
+    assert station.stop() == 0
+
+
 def test_a_peer_that_takes_no_jpeg_gets_the_overlay_plain(namespace, tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()
@@ -213,6 +227,28 @@ max_associations = 4
 
 def test_a_kill_in_any_state_loses_nothing_and_doubles_nothing(namespace, tmp_path):
     killed(namespace, tmp_path, kills=6, seed=1)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_a_busy_day(namespace, tmp_path):
+    number = int(os.environ.get("XRAYEDGE_DAY_IMAGES", "500"))
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    peer = namespace.start("storescp", "-aet", "ORTHANC", "-od", kept, "4247")
+    wait_for(lambda: namespace.listens(4247), "storescp listens")
+    station = Station(namespace, tmp_path / "station", LISTEN + PACS.replace("4242", "4247"))
+    paths = copies(tmp_path / "images", number)
+    step = number // 10
+    memory = []
+    for start in range(0, number, step):
+        assert namespace.store(*paths[start : start + step], port=11112).returncode == 0
+        station.wait_until_done(start + step, 2 * (start + step))
+        memory.append(station.resident_mb())
+    print(f"{number} images, resident MB after each tenth: {[round(one) for one in memory]}")
+    assert max(memory[5:]) < 1.05 * max(memory[:5])
+    assert len(list(kept.iterdir())) == 2 * number
+    assert station.stop() == 0
+    namespace.stop(peer)
 
 
 @pytest.mark.slow

@@ -76,6 +76,13 @@ def test_a_message_may_be_cut_anywhere_and_share_its_pdus(state, cut):
     assert kept.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
 
 
+def test_an_image_of_another_class_than_its_context_is_a900(state):
+    other = image(SOPClassUID="1.2.840.10008.5.1.4.1.1.2")  # CT
+    with listening(state) as port, association(port) as made:
+        assert stored(made, fragments(other)) == 0xA900
+    assert state.store.jobs() == list(state.tmp.iterdir()) == []
+
+
 def test_no_room_is_made_for_a_length_that_lies(state):
     with listening(state) as port:
         for kind in (0x01, 0x04, 0x09):

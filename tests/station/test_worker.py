@@ -73,6 +73,20 @@ def test_a_refused_image_may_get_a_report_that_says_why(chest, state, tmp_path):
     assert report.StudyInstanceUID == child.StudyInstanceUID
 
 
+def test_an_unreadable_image_gets_no_report_and_is_shown(chest, state, tmp_path):
+    path = tmp_path / "cut.dcm"
+    path.write_bytes(chest.read_bytes()[:100_000])
+    job = put(state, path)
+    work(state, StationConfig(destinations=(PACS,), screen=ScreenConfig(refusals="sr")))
+    refused = state.store.job(job)
+    assert (refused.state, refused.result["reason"]) == ("refused", "unreadable")
+    # Why, and that there is no report: nothing in such a file is trusted to name a patient.
+    assert "cut off" in refused.detail
+    assert "no DICOM is written" in refused.detail
+    assert state.store.sends() == []
+    assert (state.incoming / refused.file).exists()
+
+
 def test_the_same_instance_with_other_bytes_gets_objects_of_its_own(chest, state, tmp_path):
     other = pydicom.dcmread(chest)
     other.PatientComments = "changed"

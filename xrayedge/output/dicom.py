@@ -114,6 +114,26 @@ def require() -> None:
         raise ResultsError("writing DICOM needs highdicom; pip install 'xrayedge[dicom-out]'")
 
 
+def prepare() -> None:
+    """Load what objects are made with, and keep no more of it than that.
+
+    For a process that runs for long: the first object then waits for no import, and some 70 MB of
+    highdicom's table of every module's attributes are given up for those of our `_placeholder`.
+    """
+    import highdicom.sr  # noqa: F401
+
+    try:
+        from highdicom import _standard_utils as standard
+
+        attributes = standard.get_module_attribute_map()
+        kind = standard.get_sop_class_iod_map()[str(_placeholder().SOPClassUID)]
+        needed = {one["key"] for one in standard.get_iod_module_map()[kind]}
+    except (ImportError, AttributeError, KeyError):  # a release that has other tables
+        return
+    for name in attributes.keys() - needed:
+        del attributes[name]
+
+
 def structured_report(screening: Screening, source: Path, *, revision: str = "") -> DicomObject:
     """A Comprehensive SR by TID 1500: the finding, a probability for each class, the opacities.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BundleError, StationError, StorageFullError
-from . import monitor
+from . import memory, monitor
 from .config import Destination, StationConfig
 from .inputs.folder import WatchedFolder
 from .outputs.delivery import Carrier, Delivery, PeerAway
@@ -51,6 +51,7 @@ class Station:
     def __init__(self, config: StationConfig, state: StateFolder) -> None:
         self._config, self._state = config, state
         _keep_quiet()
+        memory.share_one_heap()
         state.use_as_temporary_folder()
         self._deliveries = [
             Delivery(one, state.store, state.outbox, carrier(one, config, state), _new_uid)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ..errors import ResultsError, StorageFullError, XrayEdgeError
 from ..installed import installed_folder
-from ..output.dicom import DicomObject, secondary_capture, structured_report
+from ..output.dicom import DicomObject, prepare, secondary_capture, structured_report
 from ..result import Screening
 from ..screening import Screener
-from . import policy
+from . import memory, policy
 from .config import StationConfig
 from .measures import measured
 from .records import Job, NewObject, Outcome
@@ -59,7 +59,8 @@ class Worker(threading.Thread):
         self._installed = installed_folder(config.screen.model)
         self._screener = self._open(self._point)
         if config.destinations:
-            import highdicom.sr  # noqa: F401 - takes seconds: not while the first image waits
+            prepare()
+            memory.give_back()
         self._halt = threading.Event()
         self._work = threading.Event()
         #: What ended the thread, where it was not `stop`.
@@ -81,6 +82,7 @@ class Worker(threading.Thread):
                 else:
                     self._follow_update()
                     self._do(job)
+                    memory.give_back()
         except BaseException as error:
             self.failure = error
         finally:
@@ -164,7 +166,7 @@ class Worker(threading.Thread):
         return Outcome(
             "done" if screening.ok else "refused",
             result,
-            trouble or detail,
+            "; ".join(filter(None, (detail, trouble))) or None,
             kept,
             screening.activation_map,
             None

@@ -161,6 +161,7 @@ class PduReader:
     def read(self) -> None:
         """Read one PDU, and those of an image that follow without a pause."""
         while self._read_one() and self._image is not None and not self._has_other_duties():
+            self._dul._idle_timer.restart()
             if not self._wait():
                 break
 
@@ -184,8 +185,10 @@ class PduReader:
         connection = self._dul.socket
         if connection.ready:  # knows what TLS holds back
             return True
-        raw = connection.socket
-        return raw is not None and bool(select.select([raw], [], [], _WAIT_SECONDS)[0])
+        try:
+            return bool(select.select([connection.socket], [], [], _WAIT_SECONDS)[0])
+        except (OSError, TypeError, ValueError):  # closed meanwhile, by this side
+            return False
 
     def _read_one(self) -> bool:
         """Read a PDU and do what it asks for; whether it was one of data."""
@@ -238,7 +241,7 @@ class PduReader:
     def _fill(self, view: memoryview) -> None:
         connection = self._dul.socket.socket
         while view:
-            received = connection.recv_into(view)
+            received = connection.recv_into(view) if connection is not None else 0
             if not received:
                 raise EOFError
             view = view[received:]
