@@ -188,6 +188,8 @@ def verify(ctx: click.Context) -> None:
     store = _store(ctx.obj[1])
     try:
         click.echo(f"{store.verify_audit()} entries, none altered")
+        for last in store.audit_before(limit=1):
+            click.echo(f"hash of the last one: {last.hash}")
     finally:
         store.close()
 

@@ -74,7 +74,8 @@ class Station:
             from .console.server import Console
 
             self._console = Console(config, state, worker)
-            self._parts.append(self._console)
+            # First: an address that can't be listened on ends the start.
+            self._parts.insert(0, self._console)
         self._stop = threading.Event()
 
     @property

@@ -5,18 +5,20 @@ docs/station.md describes it. Everything that takes time runs in a thread of a f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from ...errors import StationError
 from ...output.dicom import DISCLAIMER
+from .. import exposition, judging, monitor
 from ..config import StationConfig
 from ..records import Job
 from ..state import StateFolder
@@ -31,7 +33,16 @@ from .images import Images
 from .sessions import Sessions
 from .uploads import Uploads
 
+_T = TypeVar("_T")
+
 STATIC = Path(__file__).parent / "static"
+#: Of the page's files, and no others; a machine's own table may take scripts for text.
+_MEDIA_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 
 _MOST_JOBS = 200  # of one answer
 _AUDIT_PAGE = 100
@@ -84,7 +95,7 @@ class Api:
         self._static = {
             path.relative_to(STATIC).as_posix(): path
             for path in STATIC.rglob("*")
-            if path.is_file()
+            if path.suffix in _MEDIA_TYPES
         }
         self._example = _example()
         self._images = Images(parts.state, parts.store)
@@ -124,6 +135,10 @@ class Api:
             Route(f"{api}/audit", self.audit),
             Route(f"{api}/audit/verify", self.verify_audit),
             Route(f"{api}/events", self.listen),
+            Route(f"{api}/monitor", self.monitor),
+            Route(f"{api}/monitor/accept", self.accept_images, methods=["POST"]),
+            Route(f"{api}/monitor/{{measure}}.svg", self.plot),
+            Route("/metrics", self.metrics),
         ]
 
     # The page
@@ -140,7 +155,8 @@ class Api:
         path = self._static.get(name)
         if path is None:
             raise not_found()
-        return FileResponse(path)
+        # A few kilobytes out of the page cache: quicker than a thread for it.
+        return Response(path.read_bytes(), media_type=_MEDIA_TYPES[path.suffix])
 
     # Health
 
@@ -306,6 +322,47 @@ class Api:
             headers={"x-accel-buffering": "no"},
         )
 
+    # What changed in the images
+
+    async def monitor(self, request: Request) -> Response:
+        """Whether a unit's images changed, and how the station does."""
+        self._sessions.require(request, "reader")
+        unit = request.query_params.get("unit")
+        return JSONResponse(await run_in_threadpool(self._monitored, monitor.summary, unit))
+
+    async def plot(self, request: Request) -> Response:
+        """A chart of it."""
+        self._sessions.require(request, "reader")
+        measure, unit = request.path_params["measure"], request.query_params.get("unit")
+        chart = await run_in_threadpool(self._monitored, monitor.plot, measure, unit)
+        return Response(chart, media_type="image/svg+xml")
+
+    async def accept_images(self, request: Request) -> Response:
+        """Take a unit's recent images as its reference."""
+        user = self._sessions.require(request, "admin").user
+        unit = (await texts(request, "unit"))["unit"]
+        await run_in_threadpool(self._accept_images, unit, user)
+        return JSONResponse(await run_in_threadpool(self._monitored, monitor.summary, unit))
+
+    async def metrics(self, request: Request) -> Response:
+        """Numbers for Prometheus."""
+        await self._sessions.require_program(request)
+        text = await run_in_threadpool(self._monitored, monitor.metrics)
+        return Response(text, media_type=exposition.CONTENT_TYPE)
+
+    def _monitored(self, made: Callable[..., _T], *asked: str | None) -> _T:
+        reference = judging.reference_of(self._config.screen)
+        try:
+            return made(self._store, reference, *asked)
+        except StationError as error:
+            raise _not_measured(error) from None
+
+    def _accept_images(self, unit: str, user: str) -> None:
+        try:
+            monitor.accept(self._store, unit, user)
+        except StationError as error:
+            raise _not_measured(error) from None
+
     # What these share
 
     def _job(self, public: str) -> Job:
@@ -346,6 +403,10 @@ class Api:
             "until": instant(request, "until"),
             "results": results,
         }
+
+
+def _not_measured(error: StationError) -> Refusal:
+    return Refusal(404, f"{error}.", "Look at the monitor again.")
 
 
 def _accepted(job: Job, new: bool) -> Response:

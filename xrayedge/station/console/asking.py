@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from datetime import datetime, timezone
 
@@ -18,6 +19,18 @@ _MOST_DIGITS = 18  # fits into SQLite's integers
 def address(request: Request) -> str:
     """Where a request comes from."""
     return request.client.host.removeprefix(MAPPED) if request.client else ""
+
+
+def basic(request: Request) -> tuple[str, str] | None:
+    """Name and password of HTTP Basic (RFC 7617), if they are given."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(given, validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return (name, password) if colon else None
 
 
 def number(request: Request, name: str, default: int, low: int, high: int) -> int:

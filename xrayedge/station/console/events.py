@@ -145,6 +145,8 @@ class Events:
             told.append(_message("queue", events[-1].id, self._queue()))
         if any(one.kind == "setting" and one.detail.startswith(_POINT) for one in events):
             told.append(_message("operating-point", events[-1].id, self._operating_point()))
+        changes = [one for one in events if one.kind == "monitor"]
+        told += [_message("monitor", one.id, {"sentence": one.detail}) for one in changes[-1:]]
         return "".join(told)
 
 

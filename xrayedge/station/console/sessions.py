@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..store import Store
-from .asking import address, texts
+from .asking import address, basic, texts
 from .auth import SESSION_SECONDS, Auth, Identity, LoginRefused, Role
 from .guard import Refusal
+
+_T = TypeVar("_T")
 
 _MOST_LOGINS = 8  # that wait for their turn: each takes 16 MB and a good part of a second
 
@@ -50,6 +54,13 @@ class Sessions:
             )
         return identity
 
+    async def require_program(self, request: Request) -> Identity:
+        """A reader by the cookie, or by name and password in each request (HTTP Basic)."""
+        given = basic(request)
+        if given is None or not self._auth.login_required:
+            return self.require(request, "reader")
+        return await self._in_turn(self._auth.check, *given, address(request))
+
     async def session(self, request: Request) -> Response:
         """Who asks."""
         identity = self._auth.identity(self.token(request))
@@ -66,22 +77,9 @@ class Sessions:
         asked = await texts(request, "user", "password")
         if not self._auth.login_required:
             raise Refusal(409, "Nobody needs to log in.", "Set [console] password to make it so.")
-        if self._waiting >= _MOST_LOGINS:
-            raise _too_many(1.0)
-        self._waiting += 1
-        try:
-            async with self._turn:
-                token = await run_in_threadpool(
-                    self._log_in, asked["user"], asked["password"], address(request)
-                )
-        except LoginRefused as refused:
-            if refused.wait:
-                raise _too_many(refused.wait) from None
-            raise Refusal(
-                401, "The name or the password is wrong.", "Try again, or ask your administrator."
-            ) from None
-        finally:
-            self._waiting -= 1
+        token = await self._in_turn(
+            self._log_in, asked["user"], asked["password"], address(request)
+        )
         self._auth.log_out(self.token(request))
         response = Response(status_code=204)
         response.set_cookie(
@@ -100,6 +98,23 @@ class Sessions:
         response = Response(status_code=204)
         response.delete_cookie(self._cookie, secure=self._secure, httponly=True, samesite="strict")
         return response
+
+    async def _in_turn(self, check: Callable[[str, str, str], _T], *asked: str) -> _T:
+        """Check a password, one at a time; `Refusal` where it is wrong."""
+        if self._waiting >= _MOST_LOGINS:
+            raise _too_many(1.0)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await run_in_threadpool(check, *asked)
+        except LoginRefused as refused:
+            if refused.wait:
+                raise _too_many(refused.wait) from None
+            raise Refusal(
+                401, "The name or the password is wrong.", "Try again, or ask your administrator."
+            ) from None
+        finally:
+            self._waiting -= 1
 
     def _log_in(self, user: str, password: str, address: str) -> str:
         token, identity = self._auth.log_in(user, password, address)
