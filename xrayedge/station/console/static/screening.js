@@ -26,6 +26,7 @@ export class ScreeningView {
     screenings.addEventListener("change", ({ detail }) => this.#changed(detail));
     find("newest").addEventListener("click", () => {
       this.follow();
+      location.hash = `#/screening/${screenings.newest.id}`;
       find("arrivals").querySelector("a")?.focus();
     });
   }
@@ -50,11 +51,9 @@ export class ScreeningView {
     return { ...tools, stale, top, told, print };
   }
 
-  /** Show the newest image, and each that comes. */
+  /** Show each image that comes from now on. */
   follow() {
     this.#following = true;
-    const newest = this.#screenings.newest;
-    if (newest) location.hash = `#/screening/${newest.id}`;
     this.#draw();
   }
 
