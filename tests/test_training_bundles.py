@@ -189,6 +189,14 @@ def test_training_goes_on_from_a_bundle_and_keeps_a_class_that_the_data_lack(
     assert moved["pneumonia"] < 0.02 * min(moved["covid"], moved["healthy"])
 
 
+@pytest.mark.parametrize("parents", [0.0, 1.0])
+def test_without_boxes_a_channel_of_opacities_is_neither_made_nor_lost(run, two_classes, parents):
+    record = RunRecord.read(run)
+    parent = replace(record, recipe=replace(record.recipe, opacity=parents))
+    recipe, _ = parent.continued(RECIPES["own-hospital"], load_dataset(two_classes))
+    assert bool(recipe.opacity) == bool(parents)
+
+
 @pytest.mark.slow
 @pytest.mark.data
 def test_what_the_missing_class_knew_is_kept(data_root, run, tmp_path):

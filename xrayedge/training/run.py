@@ -170,7 +170,7 @@ class RunRecord:
 
         The data may lack some classes. The loss then compares only those present, so that the model
         keeps what it knows about the others. Without boxes, a channel of opacities is kept but not
-        trained.
+        trained, and none is made.
         """
         if set(dataset.classes) < set(self.classes):
             # One source, and the loss within it: a missing class is never a rival.
@@ -178,8 +178,8 @@ class RunRecord:
             dataset = replace(dataset, samples=samples, classes=self.classes)
             recipe = replace(recipe, within_source=1.0)
         boxes = any(sample.opacity_boxes for sample in dataset.split("train"))
-        if self.recipe.opacity and not (recipe.opacity and boxes):
-            recipe = replace(recipe, opacity=UNTAUGHT)
+        if not (recipe.opacity and boxes):
+            recipe = replace(recipe, opacity=UNTAUGHT if self.recipe.opacity else 0.0)
         return recipe.for_network_of(self.recipe), dataset
 
     def to_dict(self) -> dict[str, Any]:
