@@ -23,6 +23,7 @@ from xrayedge.engines import ENGINES, EngineName, open_engine
 from xrayedge.errors import ConversionError
 from xrayedge.evaluation import check_labels, patient_numbers
 from xrayedge.files import write_atomically
+from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.run import MODEL
 
 from . import calibration_set, layer_noise, onnx, parity
@@ -32,7 +33,7 @@ from .outputs import Outputs, engine_outputs, keras_maps, keras_outputs, read_ma
 from .parity import FLOORS, ParitySet
 from .steps import Progress, Steps
 from .trained import TrainedRun
-from .val import ValDescription, describe, opacity_settings
+from .val import HeldOut, ValDescription, describe, opacity_settings, read_held_out
 from .variants import FRONTAL_VARIANTS, INT8_WEIGHTS, VARIANTS, VariantName, build
 
 __all__ = ["TrainedRun", "convert"]
@@ -98,9 +99,9 @@ def convert(
         val_images = len(classifier.held_out)
         compared = len(parity_samples or classifier.dataset.split("test"))
         progress(f"{name}: {expected(classifier.record, variants, val_images, compared)}")
-        made = job.network("classifier", classifier, variants, parity_samples)
+        made = job.network("classifier", classifier, variants, parity_samples, _gate_input(frontal))
         gate, gate_made_from = job.gate(frontal)
-        val = job.describe(classifier.held_out, made, gate)
+        val = job.describe(made, gate)
         ModelBundle(
             folder=folder,
             name=name,
@@ -123,6 +124,12 @@ def convert(
     return ModelBundle.load(out)
 
 
+def _gate_input(frontal: TrainedRun | ModelBundle) -> Preprocessing:
+    if isinstance(frontal, ModelBundle):
+        return frontal.frontal.network.preprocessing
+    return frontal.record.recipe.preprocessing
+
+
 def _steps_of(names: Sequence[VariantName]) -> int:
     int8 = any(precision in INT8_WEIGHTS for _, precision in names)
     return _SCORING + (_INT8_STEPS if int8 else 0) + len(names)
@@ -134,6 +141,7 @@ class _Converted:
 
     network: Network
     provenance: dict[str, Any]
+    held_out: HeldOut
     reference: Outputs
 
 
@@ -152,8 +160,9 @@ class _Job:
         run: TrainedRun,
         names: Sequence[VariantName],
         parity_samples: Sequence[Sample],
+        *also: Preprocessing,
     ) -> _Converted:
-        """Write a network's files."""
+        """Write a network's files; its `val` is read for the other networks of ``also`` too."""
         record, dataset = run.record, run.dataset
         samples = [
             sample
@@ -166,9 +175,9 @@ class _Job:
             record.classes, record.recipe.preprocessing, record.temperature, variants=()
         )
         # What is chosen here is chosen on `val`, so that the comparison below stays an honest one.
-        held_out = run.held_out
-        self.steps.begin(f"{part}: score {len(held_out) + len(samples)} images in float")
-        inputs = model_inputs(held_out, network.preprocessing)
+        self.steps.begin(f"{part}: score {len(run.held_out) + len(samples)} images in float")
+        held_out = read_held_out(run.held_out, {network.preprocessing, *also})
+        inputs = held_out.inputs[network.preprocessing]
         maps = keras_maps(model, inputs)
         if record.recipe.opacity:
             settings = opacity_settings(held_out, maps[..., -1], network.preprocessing)
@@ -207,7 +216,7 @@ class _Job:
         network = replace(network, variants=tuple(variants))
         if not network.variants:
             raise ConversionError(f"{part}: no file meets its floor; see above")
-        return _Converted(network, provenance, reference)
+        return _Converted(network, provenance, held_out, reference)
 
     def gate(self, frontal: TrainedRun | ModelBundle) -> tuple[FrontalGate, dict[str, Any]]:
         """Write the frontal check's files; its entry in the manifest, and what it was made from."""
@@ -223,16 +232,15 @@ class _Job:
             raise ConversionError("the frontal check needs all its files; see above (or --force)")
         return FrontalGate(made.network, label, threshold), made.provenance
 
-    def describe(
-        self, samples: Sequence[Sample], made: _Converted, gate: FrontalGate
-    ) -> ValDescription:
+    def describe(self, made: _Converted, gate: FrontalGate) -> ValDescription:
         """Fit the operating points, and measure what the bundle says of its `val`."""
-        self.steps.begin(f"classifier: fit operating points on {len(samples)} images")
+        count = len(made.held_out.samples)
+        self.steps.begin(f"classifier: fit operating points on {count} images")
         variant = gate.network.variants[0]
         content = (self.folder / variant.file).read_bytes()
         engine = open_engine(_engine_for(variant.format), content, threads=_THREADS)
         classes, scores = made.network.classes, made.reference.probabilities
-        described = describe(samples, classes, scores, gate, engine)
+        described = describe(made.held_out, classes, scores, gate, engine)
         for point in described.operating_points:
             self.steps.note(
                 f"{point.name}: sensitivity {point.sensitivity}, specificity {point.specificity}"

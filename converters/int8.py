@@ -31,12 +31,15 @@ class Int8:
         The model, equalised and with rounded kernels.
     ranges
         Of its activations, by the method that came closest to the float model.
+    tflite
+        The TFLite file of both.
     provenance
         The calibration set, and how the methods compared.
     """
 
     model: keras.Model
     ranges: ranges.Ranges
+    tflite: bytes
     provenance: dict[str, Any]
 
     def comparison(self) -> str:
@@ -84,11 +87,11 @@ def quantise(
     step("observe the activations' ranges")
     candidates = ranges.observe(rounded, calibration)
     step(f"choose among {len(candidates)} methods of ranges on {len(inputs)} images")
-    differences = {}
+    contents, differences = {}, {}
     for method, found in candidates.items():
         with quiet_converters():
-            content = tflite.static_int8(rounded, found)
-        engine = open_engine("litert", content, threads=_THREADS)
+            contents[method] = tflite.static_int8(rounded, found)
+        engine = open_engine("litert", contents[method], threads=_THREADS)
         differences[method] = reference.mean_difference(engine_outputs(engine, inputs, network))
     best = min(differences, key=lambda method: differences[method])
     provenance = {
@@ -97,4 +100,4 @@ def quantise(
         "ranges": best,
         "mean_difference_on_val": differences,
     }
-    return Int8(rounded, candidates[best], provenance)
+    return Int8(rounded, candidates[best], contents[best], provenance)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ from .ranges import Ranges
 #: Newest operator set that tf2onnx 1.17 writes; has QDQ per channel (since 13).
 OPSET = 18
 _INPUT, _OUTPUT = "image", "activation_map"
+#: tf2onnx copies the whole network before each of its optimizers, so that it can go on without one
+#: that fails: some 30 copies, which hang together in circles until the garbage collector comes by.
+#: An optimizer that fails is an error here. (Release 1.17 looks only whether the variable is set.)
+_CATCH_ERRORS = "TF2ONNX_CATCH_ERRORS"
 #: Prefix of our keys in `metadata_props`.
 METADATA_PREFIX = "xrayedge."
 
@@ -109,6 +115,8 @@ def _to_onnx(model: keras.Model) -> Any:
     def activation_map(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return {_OUTPUT: maps(image, training=False)}
 
+    os.environ.setdefault(_CATCH_ERRORS, "FALSE")
     graph, _ = tf2onnx.convert.from_function(activation_map, input_signature=signature, opset=OPSET)
+    gc.collect()  # tf2onnx's own form of the network has circles too
     onnx.checker.check_model(graph, full_check=True)
     return graph

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,28 @@ from xrayedge.preprocessing import Preprocessing
 from .outputs import engine_outputs
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The images of `val`, read once for all that a conversion wants of them.
+
+    Parameters
+    ----------
+    samples
+        Labels that are no classes included.
+    inputs
+        As each network sees them, ``uint8 [N, size, size, 1]``.
+    shapes
+        Height and width of each image, in pixels.
+    greys
+        See `reference.grey`, ``float64 [N, 2]``.
+    """
+
+    samples: Sequence[Sample]
+    inputs: dict[Preprocessing, NDArray[np.uint8]]
+    shapes: list[tuple[int, int]]
+    greys: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class ValDescription:
     """What the bundle holds of `val`.
@@ -44,8 +66,22 @@ class ValDescription:
     histograms: ReferenceHistograms
 
 
+def read_held_out(samples: Sequence[Sample], networks: Collection[Preprocessing]) -> HeldOut:
+    """Read each image once, and make the input of each network of it."""
+    inputs: dict[Preprocessing, list[NDArray[np.uint8]]] = {one: [] for one in networks}
+    shapes, greys = [], []
+    for sample in samples:
+        image = read_sample(sample)
+        for preprocessing, made in inputs.items():
+            made.append(preprocessing.apply(image))
+        shapes.append((image.shape[0], image.shape[1]))
+        greys.append(reference.grey(image))
+    stacked = {preprocessing: np.stack(made) for preprocessing, made in inputs.items()}
+    return HeldOut(samples, stacked, shapes, np.array(greys))
+
+
 def describe(
-    samples: Sequence[Sample],
+    held_out: HeldOut,
     classes: tuple[str, ...],
     probabilities: NDArray[np.float64],
     gate: FrontalGate,
@@ -55,8 +91,8 @@ def describe(
 
     Parameters
     ----------
-    samples
-        The images of `val`, labels that are no classes included.
+    held_out
+        Read for the frontal check too.
     classes
         Class names, in the order of the probabilities' columns.
     probabilities
@@ -66,6 +102,7 @@ def describe(
     frontal
         An engine that holds the check's file.
     """
+    samples = held_out.samples
     scored = Scored(
         classes,
         probabilities,
@@ -82,22 +119,15 @@ def describe(
         points[0],
         counts=scored.weights_of(healthy) + scored.weights_of(~healthy),
     )
-    inputs, greys = [], []
-    for sample in samples:
-        image = read_sample(sample)
-        inputs.append(gate.network.preprocessing.apply(image))
-        greys.append(reference.grey(image))
-    passed = engine_outputs(frontal, np.stack(inputs), gate.network).probabilities
+    inputs = held_out.inputs[gate.network.preprocessing]
+    passed = engine_outputs(frontal, inputs, gate.network).probabilities
     column = gate.network.classes.index(gate.label)
-    histograms = reference.measure(probabilities, classes, passed[:, column], np.array(greys))
+    histograms = reference.measure(probabilities, classes, passed[:, column], held_out.greys)
     return ValDescription(points, curve, histograms)
 
 
 def opacity_settings(
-    samples: Sequence[Sample], logits: NDArray[np.float32], preprocessing: Preprocessing
+    held_out: HeldOut, logits: NDArray[np.float32], preprocessing: Preprocessing
 ) -> OpacitySettings:
     """See `fit_opacity_settings`; ``logits`` are the channel's, ``float32 [N, h, w]``."""
-    shapes = [read_sample(sample).shape for sample in samples]
-    return fit_opacity_settings(
-        logits, samples, preprocessing, [(height, width) for height, width in shapes]
-    )
+    return fit_opacity_settings(logits, held_out.samples, preprocessing, held_out.shapes)

@@ -74,8 +74,9 @@ def _build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
     if int8 is not None and precision in INT8_WEIGHTS:
         if precision == "dynamic":
             return tflite.dynamic_int8(int8.model)
-        recipe = tflite.static_int8 if model_format == "tflite" else onnx.static_int8
-        return recipe(int8.model, int8.ranges)
+        if model_format == "tflite":
+            return int8.tflite
+        return onnx.static_int8(int8.model, int8.ranges)
     if model_format == "onnx":
         return onnx.float32(model)
     return {"float32": tflite.float32, "float16": tflite.float16}[precision](model)

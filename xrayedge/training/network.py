@@ -1,8 +1,8 @@
 """The networks: plain chains of 3x3 convolutions in the manner of VGG (Simonyan & Zisserman 2014).
 
-Input ``uint8 [N, S, S, 1]``; output logits ``float32 [N, classes]``, the mean over a map of one
-channel a class. That equals global average pooling and a dense layer, and the map is the class
-activation map (Zhou et al. 2016), so an explanation costs nothing.
+Input ``uint8 [N, S, S, 1]``; output logits ``float32 [N, classes]``, the mean over a map with one
+channel for each class. That equals global average pooling and a dense layer, and the map is the
+class activation map (Zhou et al. 2016), so an explanation costs nothing.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Architecture:
     imagenet
         Whether training starts from VGG16's ImageNet weights (the widths must be VGG16's).
     pool_last
-        Whether the last block ends with a pooling too.
+        Whether the last block ends with pooling too.
     half_side
-        The key of the architecture for inputs of half the side, whose map has as many places.
+        The key of the architecture for inputs of half the side whose map has the same size.
     """
 
     blocks: tuple[tuple[int, ...], ...]
@@ -73,7 +73,7 @@ ARCHITECTURES = {
 
 @keras.saving.register_keras_serializable("xrayedge")
 class ClassChannels(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
-    """The map's first channels, one a class: what is averaged into the scores."""
+    """The map's first channels, one for each class, which are averaged into the scores."""
 
     def __init__(self, classes: int, **settings: Any) -> None:
         super().__init__(**settings)
@@ -99,8 +99,8 @@ def build(
     """Build the network for square inputs of ``size`` pixels, untrained.
 
     Layers are named ``block1_conv1`` ... as in Keras' VGG16, then ``activation_map`` (a 1x1
-    convolution to a channel a class, and with ``opacity`` one more: the logit that a place lies
-    in an opacity) and ``logits``, the mean over the map of each class's channel.
+    convolution to one channel for each class, and with ``opacity`` one more: the logit that a place
+    lies in an opacity) and ``logits``, the mean over the map of each class's channel.
     """
     inputs = keras.Input((size, size, 1), dtype="uint8", name="image")
     scale = architecture.input_scale
@@ -130,9 +130,9 @@ def build(
 
 
 def split(model: keras.Model, first_block: int) -> tuple[keras.Model, keras.Model]:
-    """The network below a block and from it on, 1 to 6; block 6 stands for the head.
+    """Split the network before a block, 1 to 6, into two; block 6 stands for the head.
 
-    Both share their layers with ``model``: what one learns, it knows.
+    Both parts share their layers, and so their weights, with ``model``.
     """
     names = [layer.name for layer in model.layers]
     below_it = "normalise" if first_block == 1 else f"block{first_block - 1}_"
@@ -146,12 +146,12 @@ def split(model: keras.Model, first_block: int) -> tuple[keras.Model, keras.Mode
 
 
 def activation_map_model(model: keras.Model) -> keras.Model:
-    """The same network ending at the map ``float32 [N, h, w, channels]``: what a device runs."""
+    """The network up to its map ``float32 [N, h, w, channels]``, which is what a device runs."""
     return keras.Model(model.inputs[0], model.get_layer(MAP_LAYER).output)
 
 
 def patches(model: keras.Model, name: str, inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What a convolution reads at some places of each image: ``float32 [N, reach² C]``.
+    """The inputs of a convolution at some places of each image: ``float32 [N, reach² C]``.
 
     The same places for every network, so that rows can be compared.
     """
@@ -168,23 +168,24 @@ def sample_patches(batches: Iterable[NDArray[np.float32]], reach: int) -> NDArra
     """The `patches` of a layer whose inputs are known: batches of ``float32 [n, h, w, C]``."""
     margin = reach // 2
     rng = np.random.default_rng(0)
-    rows = []
+    found = []
     for maps in batches:
         padded = np.pad(maps, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-        for image in padded:
+        # One array for each batch: the memory of many small ones is not returned to the system.
+        rows = np.empty((len(maps) * _PLACES, reach * reach * maps.shape[3]), maps.dtype)
+        for number, image in enumerate(padded):
             tops = rng.integers(0, maps.shape[1], _PLACES)
             lefts = rng.integers(0, maps.shape[2], _PLACES)
-            rows += [
-                image[top : top + reach, left : left + reach].ravel()
-                for top, left in zip(tops, lefts, strict=True)
-            ]
-    return np.stack(rows)
+            for row, (top, left) in enumerate(zip(tops, lefts, strict=True), number * _PLACES):
+                rows[row] = image[top : top + reach, left : left + reach].ravel()
+        found.append(rows)
+    return np.concatenate(found)
 
 
 def adopt(model: keras.Model, parent: keras.Model) -> None:
     """Take over the weights of a network of the same widths, for inputs of any size.
 
-    Where the parent knows no opacities, that channel begins at zero evidence and a probability
+    If the parent has no channel of opacities, the channel starts without evidence, at a probability
     of one place in eight.
     """
     for layer in model.layers:
@@ -205,8 +206,8 @@ def load_imagenet(model: keras.Model, weights: Path | None) -> None:
     the difference moves into the first bias. That is exact but for the outermost pixel row,
     where zero padding stands for the channel's mean.
 
-    The head begins at zero: ImageNet's features are large, and what a random head makes of them
-    takes hundreds of steps to unlearn.
+    The head starts at zero: ImageNet's features are large, and unlearning what a random head makes
+    of them takes hundreds of steps.
 
     Parameters
     ----------
