@@ -1,1 +1,1 @@
-"""Keras models to the files that devices run. Needs the extra `convert`."""
+"""Convert Keras models to the files that devices run. Needs the extra `convert`."""

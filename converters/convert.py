@@ -1,4 +1,4 @@
-"""A classifier's training run and a frontal check to one bundle."""
+"""Convert a classifier's training run and a frontal check into one bundle."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from .variants import FRONTAL_VARIANTS, INT8_WEIGHTS, VARIANTS, VariantName, bui
 __all__ = ["TrainedRun", "convert"]
 
 _THREADS = 2
-#: Steps of a network beside one for each of its files: scoring; and those of `int8.quantise`.
+#: Steps of a network besides one for each file: scoring, and those of `int8.quantise`.
 _SCORING, _INT8_STEPS = 1, 4
-#: Steps of a bundle beside its networks': what it says of `val`.
+#: Steps of a bundle besides those of its networks: the description of `val`.
 _DESCRIBING = 1
 
 
@@ -61,28 +61,28 @@ def convert(
     """Convert, compare each file with the float model, and write the bundle.
 
     The bundle appears complete or not at all. A file that misses its minimum (`parity.FLOORS`) is
-    left out and named; if a network has no file left, there is no bundle.
+    left out and reported; if a network has no file left, no bundle is written.
 
     Parameters
     ----------
     frontal
-        The run of a frontal check, or the bundle whose frontal check is taken over as it is.
+        The run of a frontal check, or a bundle to copy the frontal check from.
     variants
         Which files of the classifier to make.
     parity_samples
-        Labelled images to compare the classifier's files on; without any, its data's `test`.
-        Those whose label is no class are left out.
+        Labelled images to compare the classifier's files on; by default the `test` split of its
+        data. Images whose label is not a class are left out.
     force
-        Replace the bundle at ``out``, and write files under the floor, marked so.
+        Replace the bundle at ``out``, and also write files that miss the minimum, marked as such.
     debug_layers
         Also name the layers that int8 damages most.
     progress
-        Called with lines for people: each step before it begins, and what it found.
+        Called with one line of text before each step, and with what the step found.
 
     Raises
     ------
     ConversionError
-        ``out`` exists, or too little of a network meets its floor.
+        ``out`` exists, or too few files of a network meet the minimum.
     """
     if out.exists() and not (force and (out / MANIFEST).is_file()):
         remedy = "--force replaces bundles only" if force else "--force replaces it"
@@ -137,7 +137,7 @@ def _steps_of(names: Sequence[VariantName]) -> int:
 
 @dataclass(frozen=True)
 class _Converted:
-    """A network's entry in the manifest, what it was made from, and its float scores on `val`."""
+    """A network's entry in the manifest, its provenance, and its float scores on `val`."""
 
     network: Network
     provenance: dict[str, Any]
@@ -162,7 +162,7 @@ class _Job:
         parity_samples: Sequence[Sample],
         *also: Preprocessing,
     ) -> _Converted:
-        """Write a network's files; its `val` is read for the other networks of ``also`` too."""
+        """Write a network's files; `val` is read once for it and for the inputs of ``also``."""
         record, dataset = run.record, run.dataset
         samples = [
             sample
@@ -174,7 +174,7 @@ class _Job:
         network = Network(
             record.classes, record.recipe.preprocessing, record.temperature, variants=()
         )
-        # What is chosen here is chosen on `val`, so that the comparison below stays an honest one.
+        # Every choice is made on `val`, so that the comparison on `test` below stays unbiased.
         self.steps.begin(f"{part}: score {len(run.held_out) + len(samples)} images in float")
         held_out = read_held_out(run.held_out, {network.preprocessing, *also})
         inputs = held_out.inputs[network.preprocessing]
@@ -219,7 +219,7 @@ class _Job:
         return _Converted(network, provenance, held_out, reference)
 
     def gate(self, frontal: TrainedRun | ModelBundle) -> tuple[FrontalGate, dict[str, Any]]:
-        """Write the frontal check's files; its entry in the manifest, and what it was made from."""
+        """Write the frontal check's files; return its entry in the manifest and its provenance."""
         if isinstance(frontal, ModelBundle):
             for variant in frontal.frontal.network.variants:
                 write_atomically(self.folder / variant.file, frontal.read(variant))
@@ -233,7 +233,7 @@ class _Job:
         return FrontalGate(made.network, label, threshold), made.provenance
 
     def describe(self, made: _Converted, gate: FrontalGate) -> ValDescription:
-        """Fit the operating points, and measure what the bundle says of its `val`."""
+        """Fit the operating points, and measure what the bundle records about `val`."""
         count = len(made.held_out.samples)
         self.steps.begin(f"classifier: fit operating points on {count} images")
         variant = gate.network.variants[0]
@@ -280,7 +280,7 @@ class _Job:
         network: Network,
         images: ParitySet,
     ) -> tuple[Variant | None, Outputs]:
-        """Make and compare a file; returns the file unless it is left out, and its scores."""
+        """Make and compare a file; return its entry, unless it is left out, and its scores."""
         model_format, precision = name
         label = f"{part} {model_format} {precision}"
         self.steps.begin(f"{label}: write it and compare it on {len(images.inputs)} images")

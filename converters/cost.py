@@ -1,4 +1,4 @@
-"""What a conversion will take, said before it begins."""
+"""Estimate the time and memory of a conversion before it begins."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .variants import INT8_WEIGHTS, VariantName
 
 #: GB: of TensorFlow alone, and for each million weights, as vgg16 took with its ONNX files.
 _BASE_MEMORY, _MEMORY_PER_MILLION = 1.3, 0.38
-#: Multiply-accumulates a second of two cores with AVX-512, in float32; a guide, no more.
+#: Multiply-accumulates per second of two cores with AVX-512, in float32: a rough guide.
 _RATE = 60e9
-#: How often the calibration images go through the network, and those of `val` without a file.
+#: Passes of the calibration images through the network, and of `val` before any file exists.
 _CALIBRATION_PASSES, _VAL_PASSES = 5, 1
-#: Ways to choose ranges, each of which makes a file that `val` goes through.
+#: Methods of choosing ranges; `val` is scored with a file made by each.
 _RANGE_METHODS = 3
 
 
 def expected(record: RunRecord, names: Sequence[VariantName], val: int, compared: int) -> str:
-    """Time and memory of a network's conversion, for a person.
+    """Describe the time and memory that the conversion of a network takes.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def expected(record: RunRecord, names: Sequence[VariantName], val: int, compared
     names
         The files to make.
     val, compared
-        How many images of `val` there are, and to compare the files on.
+        Number of images in `val`, and of those that the files are compared on.
     """
     recipe = record.recipe
     architecture = ARCHITECTURES[recipe.architecture]

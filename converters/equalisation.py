@@ -1,4 +1,4 @@
-"""Cross-layer equalisation: channels of similar range, so that one scale fits them all.
+"""Cross-layer equalisation: give channels similar ranges, so that one scale fits them all.
 
 A rectified channel may be divided by a factor by which the next layer's weights are multiplied: the
 network computes the same, and int8 represents it better (Nagel et al. 2019, "Data-free quantization
@@ -17,7 +17,7 @@ from xrayedge.errors import ConversionError
 from .calibration_set import CalibrationSet
 
 #: Share of a channel's range that moves from the activations into the next layer's weights.
-#: Measured on VGG16: 0.5 leaves the activations, 1.0 the weights as the larger source of error.
+#: Measured on VGG16: at 0.5 the activations are the larger source of error, at 1.0 the weights.
 MIGRATION = 0.8
 #: A channel that is hardly ever active counts as at least this share of the layer's largest.
 _QUIETEST = 0.01
@@ -31,7 +31,7 @@ def convolutions(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def equalise(model: keras.Model, calibration: CalibrationSet) -> keras.Model:
-    """A copy of ``model`` that computes the same with channels of more equal range.
+    """Return a copy of ``model`` that computes the same with more equal channel ranges.
 
     Raises
     ------
@@ -43,9 +43,9 @@ def equalise(model: keras.Model, calibration: CalibrationSet) -> keras.Model:
     layers = convolutions(equalised)
     largest = _channel_maxima(model, calibration)
     for layer, following, maxima in zip(layers, layers[1:], largest, strict=False):
-        if not maxima.max() > 0.0:  # nor where it is NaN
+        if not maxima.max() > 0.0:  # also where it is NaN
             raise ConversionError(
-                f"{layer.name} gives nothing on any calibration image: the network is dead; "
+                f"{layer.name} outputs nothing on any calibration image: the network is dead; "
                 "train it again at a lower learning rate"
             )
         kernel, bias = layer.get_weights()

@@ -23,18 +23,18 @@ _THREADS = 2
 
 @dataclass(frozen=True)
 class Int8:
-    """What all recipes with int8 weights share, so that their files are one model.
+    """What all files with int8 weights share, so that they are one model.
 
     Parameters
     ----------
     model
         The model, equalised and with rounded kernels.
     ranges
-        Of its activations, by the method that came closest to the float model.
+        Ranges of its activations, by the method that came closest to the float model.
     tflite
-        The TFLite file of both.
+        The int8 TFLite file made of the two.
     provenance
-        The calibration set, and how the methods compared.
+        The calibration set, and a comparison of the methods.
     """
 
     model: keras.Model
@@ -43,7 +43,7 @@ class Int8:
     provenance: dict[str, Any]
 
     def comparison(self) -> str:
-        """Which method was chosen and how the others did, for a person."""
+        """Describe which method was chosen and how the others compared."""
         compared = ", ".join(
             f"{method} {value:.4f}"
             for method, value in self.provenance["mean_difference_on_val"].items()

@@ -25,9 +25,10 @@ _THREADS = 2
 def signal_to_noise(
     model: keras.Model, ranges: Ranges, inputs: NDArray[np.uint8]
 ) -> dict[str, float]:
-    """Decibels of each convolution's output in the int8 file, over the float model's.
+    """Signal-to-noise ratio in decibels of each convolution's output in the int8 file.
 
-    The error accumulates up to that layer: 20 dB is one part in ten.
+    The signal is the float model's output; the noise is the difference from it, which includes that
+    of all layers below. 20 dB means an error of one tenth.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""ONNX files, one function a recipe. Input ``uint8 [N, S, S, 1]``, output float32 map."""
+"""ONNX files, one function for each recipe. Input ``uint8 [N, S, S, 1]``, output float32 map."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .ranges import Ranges
 #: Newest operator set that tf2onnx 1.17 writes; has QDQ per channel (since 13).
 OPSET = 18
 _INPUT, _OUTPUT = "image", "activation_map"
-#: tf2onnx copies the whole network before each of its optimizers, so that it can go on without one
-#: that fails: some 30 copies, which hang together in circles until the garbage collector comes by.
-#: An optimizer that fails is an error here. (Release 1.17 looks only whether the variable is set.)
+#: tf2onnx copies the whole network before each optimizer, to be able to skip one that fails. These
+#: some 30 copies contain reference cycles and stay in memory until the garbage collector runs.
+#: Here an optimizer that fails is an error. (Release 1.17 only checks that the variable is set.)
 _CATCH_ERRORS = "TF2ONNX_CATCH_ERRORS"
 #: Prefix of our keys in `metadata_props`.
 METADATA_PREFIX = "xrayedge."
@@ -40,7 +40,7 @@ def float32(model: keras.Model) -> bytes:
 def static_int8(
     model: keras.Model, ranges: Ranges, activations: QuantType = QuantType.QInt8
 ) -> bytes:
-    """QDQ, S8S8: weights (per channel) and activations in int8, symmetric, as TensorRT takes them.
+    """QDQ, S8S8: weights (per channel) and activations in symmetric int8, as TensorRT expects.
 
     The same model as TFLite's file: the same weights and ranges, and the first and the last
     convolution in float; see `tflite.static_int8`.
@@ -52,7 +52,7 @@ def static_int8(
     ranges
         See `ranges.observe`.
     activations
-        ``QuantType.QUInt8`` gives U8S8, which `docs/quantisation.md` compares; TensorRT refuses it.
+        ``QuantType.QUInt8`` gives U8S8, compared in `docs/quantisation.md`; TensorRT refuses it.
     """
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, quantised = (
@@ -117,6 +117,6 @@ def _to_onnx(model: keras.Model) -> Any:
 
     os.environ.setdefault(_CATCH_ERRORS, "FALSE")
     graph, _ = tf2onnx.convert.from_function(activation_map, input_signature=signature, opset=OPSET)
-    gc.collect()  # tf2onnx's own form of the network has circles too
+    gc.collect()  # tf2onnx's own graph has reference cycles too
     onnx.checker.check_model(graph, full_check=True)
     return graph

@@ -26,7 +26,7 @@ class Outputs:
     probabilities
         Of each class, ``float64 [N, classes]``.
     opacity
-        The calibrated score of each place, 0 to 1, that it lies in an opacity,
+        Calibrated score of each place of the map, 0 to 1, for lying in an opacity,
         ``float64 [N, h, w]``; ``None`` where the network has no such channel.
     """
 
@@ -34,12 +34,12 @@ class Outputs:
     opacity: NDArray[np.float64] | None
 
     def mean_difference(self, other: Outputs) -> float:
-        """Of any one class's probability."""
+        """Mean absolute difference of the probabilities."""
         return float(np.abs(self.probabilities - other.probabilities).mean())
 
 
 def read_maps(maps: NDArray[np.float32], network: Network) -> Outputs:
-    """The outputs that activation maps ``float32 [N, h, w, channels]`` stand for."""
+    """Outputs computed from activation maps ``float32 [N, h, w, channels]``."""
     classes = len(network.classes)
     opacity = None if network.opacity is None else opacities.scores(maps[..., -1], network.opacity)
     return Outputs(probabilities(maps[..., :classes], network.temperature), opacity)

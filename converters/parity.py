@@ -15,7 +15,7 @@ from .outputs import Outputs
 
 @dataclass(frozen=True)
 class ParitySet:
-    """Labelled images and what the float model makes of them.
+    """Labelled images and the float model's outputs for them.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class ParitySet:
     groups
         ``int [N]``, a number for each patient; intervals resample patients.
     reference
-        What the float model makes of them.
+        The float model's outputs.
     """
 
     inputs: NDArray[np.uint8]
@@ -42,18 +42,18 @@ class Parity:
     Parameters
     ----------
     images
-        How many were compared.
+        Number of images compared.
     agreement
         Share with the same most probable class.
     largest_difference, mean_difference
-        Of any one probability.
+        Over all probabilities.
     accuracy, macro_auc
         The file's own.
     accuracy_loss, macro_auc_loss
         The float model's metric less the file's, with the 95 % interval of a paired bootstrap
         over patients.
     opacity_largest_difference, opacity_mean_difference
-        Of any one place's opacity score; ``None`` where the network has none.
+        Over the opacity scores of all places; ``None`` where the network has none.
     """
 
     images: int
@@ -72,11 +72,11 @@ class Parity:
     opacity_mean_difference: float | None = None
 
     def to_dict(self) -> dict[str, float]:
-        """The comparison for a manifest, without what the network does not have."""
+        """The comparison for a manifest, without the fields that do not apply to the network."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def sentence(self) -> str:
-        """The comparison, for a person."""
+        """Describe the comparison in one sentence."""
         sentence = (
             f"float label on {self.agreement:.2%} of {self.images} images, scores differ by "
             f"{self.mean_difference:.4f} (at most {self.largest_difference:.4f}), accuracy "
@@ -109,7 +109,7 @@ class Floor:
     loss: float
 
     def misses(self, parity: Parity) -> list[str]:
-        """What is not good enough, as text for people; empty if everything is."""
+        """Describe each requirement that is missed; empty if all are met."""
         found = []
         if parity.agreement < self.agreement:
             found.append(f"agreement {parity.agreement:.2%} is under {self.agreement:.1%}")

@@ -1,4 +1,4 @@
-"""Conversions say what they do by steps of our own; what the converters print beside is noise."""
+"""Silence the converters: a conversion reports its own steps, and everything else is noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOGGERS = ("tensorflow", "absl", "tf2onnx")
 
 @contextmanager
 def quiet_converters() -> Iterator[None]:
-    """Only errors of the converters' loggers, no warnings, nothing on stdout."""
+    """Let through only errors of the converters' loggers: no warnings, nothing on stdout."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -18,13 +18,13 @@ from .equalisation import INT8_MAX, convolutions
 Method = Literal["min-max", "percentile", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-#: By layer name: the output that becomes the largest int8.
+#: By layer name: the output value that is mapped to the largest int8.
 Ranges = dict[str, float]
 
 PERCENTILE = 99.999
 _BINS = 4096
 _BATCH = 4
-_STRIDE = 2  # a quarter of the places is enough for a histogram; the largest value is exact
+_STRIDE = 2  # a quarter of the places is enough for the histogram; the maximum is exact
 #: Clipping points tried by ``mse``, as shares of the largest value.
 _SHARES = np.linspace(0.3, 1.0, 71)
 
@@ -32,8 +32,8 @@ _SHARES = np.linspace(0.3, 1.0, 71)
 def observe(model: keras.Model, calibration: CalibrationSet) -> dict[Method, Ranges]:
     """Ranges of every convolution but the last, by each method.
 
-    ``min-max``: the largest value seen. ``percentile``: what all but 0.001 % stay under. ``mse``:
-    where rounding and clipping together cost the least squared error.
+    ``min-max``: the largest value seen. ``percentile``: the value that all but 0.001 % stay below.
+    ``mse``: the value at which rounding and clipping together give the least squared error.
     """
     hidden = convolutions(model)[:-1]
     observer = keras.Model(model.inputs[0], [layer.output for layer in hidden])

@@ -31,10 +31,11 @@ Matrix = NDArray[np.float64]
 
 
 def round_kernels(model: keras.Model, calibration: CalibrationSet) -> keras.Model:
-    """A copy of ``model`` whose kernels but the last lie on int8's steps, one an output channel.
+    """Return a copy of ``model`` with all kernels but the last rounded to int8 steps.
 
-    A converter would round too, but two converters round one weight in a hundred thousand
-    differently, and the following layers turn that into different scores.
+    Each output channel has its own step. Converters would round too, but two of them round one
+    weight in a hundred thousand differently, and the following layers turn that into different
+    scores.
     """
     rounded = keras.models.clone_model(model)
     rounded.set_weights(model.get_weights())
@@ -54,8 +55,8 @@ def round_kernels(model: keras.Model, calibration: CalibrationSet) -> keras.Mode
 class _Maps:
     """The maps of all images after some layers, batch by batch.
 
-    They are kept where they take little memory. The wide ones of a large network's first layers
-    are computed again from the last kept ones each time: at 224 pixels they are 13 MB an image.
+    They are kept if they take little memory. The large maps of a wide network's first layers (13 MB
+    per image at 224 pixels) are computed again each time from the last maps that were kept.
     """
 
     def __init__(self, inputs: NDArray[np.uint8]) -> None:
@@ -64,7 +65,7 @@ class _Maps:
         self._beyond: list[keras.layers.Layer] = []
 
     def go_through(self, layer: keras.layers.Layer) -> None:
-        """Go on to what ``layer``, which will not change any more, makes of the maps."""
+        """Replace the maps by the output of ``layer``, which must not change any more."""
         self._beyond.append(layer)
         largest = int(np.prod(layer.output.shape[1:])) * _FLOAT_BYTES * sum(map(len, self._kept))
         if largest <= _MOST_KEPT:
@@ -86,7 +87,7 @@ def _round_layer(
     read: NDArray[np.float32],
     given: NDArray[np.float32],
 ) -> None:
-    """Fit ``copy``, which reads ``given``, to what ``layer`` makes of ``read``."""
+    """Fit ``copy``, whose input is ``given``, to the output of ``layer`` for ``read``."""
     kernel, bias = layer.get_weights()
     weights = kernel.reshape(-1, kernel.shape[-1])
     wanted = read @ weights + bias
@@ -101,7 +102,7 @@ def _round_layer(
 
 
 def _round(weights: Matrix, moments: Matrix) -> Matrix:
-    """The weights ``[K, out]`` on their steps; ``moments`` are their inputs' second moments."""
+    """Round weights ``[K, out]`` to their steps; ``moments`` are the inputs' second moments."""
     weights = weights.copy()
     largest = np.abs(weights).max(axis=0)
     step = np.maximum(largest, np.finfo(np.float32).tiny) / INT8_MAX

@@ -11,14 +11,14 @@ Progress = Callable[[str], None]
 
 
 class Steps:
-    """Counts the steps of a job and tells of each before it begins.
+    """Counts the steps of a job and announces each before it begins.
 
     Parameters
     ----------
     total
-        How many there will be.
+        Number of steps.
     progress
-        Called with one line for a person.
+        Called with one line of text.
     """
 
     def __init__(self, total: int, progress: Progress) -> None:
@@ -28,7 +28,7 @@ class Steps:
         self._started = time.perf_counter()
 
     def begin(self, name: str) -> None:
-        """Tell of the next step, with the time since the first began and the peak memory so far."""
+        """Announce the next step, with the time since the first one and the peak memory so far."""
         self._number += 1
         line = f"[{self._number}/{self._total}] {name}"
         if self._number > 1:
@@ -36,7 +36,7 @@ class Steps:
         self._progress(line)
 
     def note(self, line: str) -> None:
-        """Tell what a step found."""
+        """Report what a step found."""
         self._progress(f"    {line}")
 
     def spent(self) -> str:

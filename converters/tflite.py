@@ -1,4 +1,4 @@
-"""TFLite files, one function a recipe. Input ``uint8 [1, S, S, 1]``, output float32 map."""
+"""TFLite files, one function for each recipe. Input ``uint8 [1, S, S, 1]``, output float32 map."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def float16(model: keras.Model) -> bytes:
 
 
 def dynamic_int8(model: keras.Model) -> bytes:
-    """Weights in int8; activations in float, quantised image by image as they come.
+    """Weights in int8; activations in float, quantised at run time for each image.
 
     Parameters
     ----------
@@ -43,9 +43,9 @@ def dynamic_int8(model: keras.Model) -> bytes:
 def static_int8(model: keras.Model, ranges: Ranges) -> bytes:
     """Weights (per channel) and activations in int8, symmetric, ranges from the calibration set.
 
-    The first and the last convolution, which are hardly any of the arithmetic, stay in float: the
-    input's bytes less their mean do not fall on int8's levels, and an int8 map has too few of them
-    for a calibrated score.
+    The first and the last convolution, a tiny part of the arithmetic, stay in float: the input
+    bytes minus their mean do not fall on int8 levels, and an int8 map has too few levels for a
+    calibrated score.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def static_int8(model: keras.Model, ranges: Ranges) -> bytes:
             else:
                 kernel = kernels[layer.name]
                 largest = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
-                # The variable itself: of a constant the converter would fold the rounding away.
+                # The variable itself: with a constant, the converter would fold the rounding away.
                 quantised = tf.quantization.fake_quant_with_min_max_vars_per_channel(
                     layer.kernel, -largest, largest, narrow_range=True
                 )
@@ -80,7 +80,8 @@ def static_int8(model: keras.Model, ranges: Ranges) -> bytes:
 
     signature = [tf.TensorSpec((1, size, size, 1), tf.uint8, name="image")]
     traced = tf.function(activation_map, input_signature=signature, autograph=False)
-    # Without a trackable object the graph is frozen first, or the weights' rounding would stay.
+    # No trackable object is passed, so that the graph is frozen first; otherwise the rounding of
+    # the weights would stay in the file as an operation.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     return bytes(converter.convert())

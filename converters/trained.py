@@ -20,11 +20,11 @@ class TrainedRun:
     folder
         The run folder.
     record
-        How it was made.
+        The record of how it was trained.
     dataset
-        The same data again, checked by digest.
+        The same data, checked by digest.
     held_out
-        What to choose and fit by: `val`, labels that are no classes included.
+        Images to choose and fit with: `val`, including labels that are not classes.
     """
 
     folder: Path
@@ -34,8 +34,8 @@ class TrainedRun:
 
     @classmethod
     def open(cls, folder: Path, data: Path | Sequence[Path]) -> TrainedRun:
-        """Check that the run is finished and that ``data`` are those that it was trained on."""
+        """Check that the run is finished and that it was trained on ``data``."""
         record = RunRecord.read(folder)
         if not record.finished:
-            raise RunError(f"{folder}: the run is not finished; train on with the same command")
+            raise RunError(f"{folder}: the run is not finished; resume it with the same command")
         return cls(folder, record, record.load_data(data), record.load_held_out(data))

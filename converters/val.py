@@ -27,14 +27,14 @@ from .outputs import engine_outputs
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """The images of `val`, read once for all that a conversion wants of them.
+    """The images of `val`, read once for everything that a conversion needs of them.
 
     Parameters
     ----------
     samples
-        Labels that are no classes included.
+        Including labels that are not classes.
     inputs
-        As each network sees them, ``uint8 [N, size, size, 1]``.
+        The input of each network, ``uint8 [N, size, size, 1]``.
     shapes
         Height and width of each image, in pixels.
     greys
@@ -49,7 +49,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class ValDescription:
-    """What the bundle holds of `val`.
+    """What the bundle records about `val`.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class ValDescription:
 
 
 def read_held_out(samples: Sequence[Sample], networks: Collection[Preprocessing]) -> HeldOut:
-    """Read each image once, and make the input of each network of it."""
+    """Read each image once and make every network's input from it."""
     inputs: dict[Preprocessing, list[NDArray[np.uint8]]] = {one: [] for one in networks}
     shapes, greys = [], []
     for sample in samples:
@@ -92,7 +92,7 @@ def describe(
     Parameters
     ----------
     held_out
-        Read for the frontal check too.
+        With inputs for the frontal check.
     classes
         Class names, in the order of the probabilities' columns.
     probabilities

@@ -1,4 +1,4 @@
-"""The files that a network can be turned into, and what makes each."""
+"""The files that a network can be converted to, and the function that makes each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .quiet import quiet_converters
 
 VariantName = tuple[ModelFormat, Precision]
 
-#: Every file that a network can be turned into.
+#: Every file that a network can be converted to.
 VARIANTS: tuple[VariantName, ...] = (
     ("tflite", "float32"),
     ("tflite", "float16"),
@@ -33,7 +33,7 @@ INT8_WEIGHTS: tuple[Precision, ...] = ("dynamic", "int8")
 def variants_of(
     formats: Sequence[ModelFormat] = (), precisions: Sequence[Precision] = ()
 ) -> tuple[VariantName, ...]:
-    """The variants of these formats and precisions; of every one where none is named.
+    """The variants with these formats and precisions; an empty argument means all.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def variants_of(
 
 
 def build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
-    """A file of the network; ``int8`` is needed for the precisions of `INT8_WEIGHTS` only.
+    """Make one file; ``int8`` is needed only for the precisions of `INT8_WEIGHTS`.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
     model
         The float model.
     int8
-        What `int8.quantise` made of it.
+        The result of `int8.quantise` for that model.
     """
     if name[1] in INT8_WEIGHTS and int8 is None:
         raise ConversionError(f"{name[1]} needs the model with int8 weights")
