@@ -222,12 +222,10 @@ def measure(work: Path, out: Path, images: int, shard_size: int, workers: int) -
 
 def _screen(plan: Plan, job: Job, client: Client, shards: int | None = None) -> None:
     """Screen so many shards of a plan, or all."""
-    run = engine.screen_plan(plan, job, client)
     finished = 0
-    for now in run:
+    for now in engine.screen_plan(plan, job, client):
         finished += now.done is not None
         if finished == shards:
-            run.close()
             return
 
 

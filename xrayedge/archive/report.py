@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bundle import MANIFEST, ModelBundle
 from ..errors import BundleError, ResultsError
@@ -324,7 +325,11 @@ def _speed(summary: Summary) -> str:
 
 
 def _rates(
-    starts: np.ndarray, ends: np.ndarray, images: np.ndarray, first: float, span: float
+    starts: NDArray[np.float64],
+    ends: NDArray[np.float64],
+    images: NDArray[np.int64],
+    first: float,
+    span: float,
 ) -> list[float]:
     """Images a second in each of `_STEPS` equal times; a part's images are spread over its own."""
     edges = first + span * np.linspace(0.0, 1.0, _STEPS + 1)
