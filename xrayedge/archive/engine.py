@@ -83,7 +83,8 @@ def local_cluster(workers: int, *, dashboard: bool = True) -> Iterator[Client]:
                 threads_per_worker=1,
                 memory_limit=MEMORY_LIMIT // workers,
                 host="127.0.0.1",
-                dashboard_address="127.0.0.1:0" if dashboard else None,
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": dashboard},
                 silence_logs=logging.CRITICAL,
             )
             stack.enter_context(cluster)
