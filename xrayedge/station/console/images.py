@@ -20,6 +20,7 @@ from ...errors import ImageError
 from ...heatmap import layer
 from ...imaging import read
 from ...preprocessing import Preprocessing
+from .. import memory
 from ..records import Job
 from ..state import StateFolder
 from ..store import Store
@@ -69,6 +70,7 @@ class Images:
                 return await run_in_threadpool(make, job)
         finally:
             self._waiting -= 1
+            memory.give_back()
 
     def _image(self, job: Job) -> bytes:
         return _png(self._pixels(job))
