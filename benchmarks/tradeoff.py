@@ -28,7 +28,7 @@ from tradeoff_students import HALF_SIDE_FROM, PEERS, Student, convert, finished,
 from xrayedge.data import load_dataset
 from xrayedge.evaluation.report import png
 from xrayedge.files import write_atomically
-from xrayedge.training import pruning
+from xrayedge.training.distillation import VIEWS
 from xrayedge.training.run import RunRecord
 
 RATIOS = (2, 4, 8, 12, 16, 24, 50)
@@ -57,7 +57,7 @@ def main() -> None:
         help="what a peer begins with, random otherwise: imagenet, or a file without the head",
     )
     parser.add_argument("--views", type=Path, help="as of `xrayedge prune`; default: in WORK")
-    parser.add_argument("--view-count", type=int, default=pruning.VIEWS)
+    parser.add_argument("--view-count", type=int, default=VIEWS)
     parser.add_argument(
         "--passes",
         type=float,

@@ -23,7 +23,8 @@ from xrayedge.files import write_atomically
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training import pruning
 from xrayedge.training.calibration import fit_temperature
-from xrayedge.training.losses import Distillation, LabelledAccuracy
+from xrayedge.training.distillation import Teachers, Views, with_maps
+from xrayedge.training.losses import Distillation, LabelledAccuracy, MapLoss, label_columns
 from xrayedge.training.network import ARCHITECTURES, activation_map_model
 from xrayedge.training.recipe import ROBUST
 from xrayedge.training.run import MODEL, RunRecord
@@ -156,8 +157,6 @@ def _teach(
     folder_of_views = arguments.views or arguments.work / "views"
     classes = len(dataset.classes)
     count, epochs = spread(arguments.passes * PEERS[name] / 2, arguments.view_count)
-    views = pruning.Views(folder_of_views, teacher, dataset, recipe, count)
-    targets = views.targets
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(record.recipe.seed)
     model = keras_peers(arguments.peer_weights.get(name))[name]()
@@ -165,12 +164,18 @@ def _teach(
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = PEER_MOMENTUM
     student = activation_map_model(model)
+    _, height, width, _ = student.output.shape
+    views = Views(folder_of_views, Teachers([teacher]), dataset, recipe, (height, width), count)
+    # A peer learns the classes alone, whatever else its teacher knows.
+    maps = views.maps.reshape(len(views.maps), height * width, -1)[..., :classes]
+    targets = with_maps(views.targets[:, : label_columns(classes)], maps)
     phase = replace(pruning.FINAL, epochs=epochs, learning_rate=PEER_RATE)
     rate = schedule(phase, -(-len(targets) // recipe.batch_size))
+    taught = MapLoss(classes, None, opacity=0.0)
     student.compile(
         optimizer=keras.optimizers.AdamW(rate, weight_decay=1e-4),
-        loss=Distillation(classes, float(np.var(targets[:, :-classes]))),
-        metrics=[LabelledAccuracy(classes, last=True)],
+        loss=Distillation(taught, pruning.LABEL_WEIGHT, float(np.var(maps))),
+        metrics=[LabelledAccuracy(classes)],
     )
     student.fit(
         views.inputs,

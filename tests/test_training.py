@@ -14,12 +14,11 @@ from xrayedge.data import Sample, load_dataset
 from xrayedge.errors import DatasetError, RunError
 from xrayedge.training import network
 from xrayedge.training.averaging import average
+from xrayedge.training.distillation import FULL_RATE_WIDTH, at_its_width
 from xrayedge.training.generalisation import leave_one_source_out
 from xrayedge.training.network import activation_map_model
 from xrayedge.training.pruning import (
     FINAL,
-    FULL_RATE_WIDTH,
-    at_its_width,
     importance,
     layer_costs,
     narrow,
@@ -376,9 +375,9 @@ def test_pruning_can_halve_the_side_and_keeps_the_places_of_the_map(dataset, rec
     assert half.input_shape[1:3] == (16, 16)
     assert whole.output_shape == half.output_shape == (None, 8, 8, 2)
     shrunk = np.load(tmp_path / "views" / "inputs-16-0.npy")
-    assert len(shrunk) == len(np.load(tmp_path / "views" / "targets-0.npy"))
+    assert len(shrunk) == len(np.load(tmp_path / "views" / "targets-8x8-0.npy"))
     # Another fraction learns from the same views: the teacher need not look again.
-    before = (tmp_path / "views" / "targets-1.npy").stat().st_mtime_ns
+    before = (tmp_path / "views" / "targets-8x8-1.npy").stat().st_mtime_ns
     prune(
         first,
         dataset,
@@ -389,7 +388,7 @@ def test_pruning_can_halve_the_side_and_keeps_the_places_of_the_map(dataset, rec
         view_count=2,
         changes={"phases": record.recipe.phases},
     )
-    assert (tmp_path / "views" / "targets-1.npy").stat().st_mtime_ns == before
+    assert (tmp_path / "views" / "targets-8x8-1.npy").stat().st_mtime_ns == before
 
 
 def _random_weights(folder, widths):

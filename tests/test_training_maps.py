@@ -10,9 +10,11 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("sklearn")
 
 from xrayedge.data import Dataset, Sample
+from xrayedge.errors import RunError
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
+from xrayedge.training.distillation import distil
 from xrayedge.training.losses import MapLoss, map_loss_targets, targets
 from xrayedge.training.network import activation_map_model
 from xrayedge.training.pruning import prune
@@ -181,6 +183,54 @@ def test_pruned_and_averaged_networks_keep_the_channel(discs, runs, tmp_path):
         model = keras.saving.load_model(tmp_path / folder / MODEL, compile=False)
         assert activation_map_model(model).output.shape[-1] == 3
         assert model.output.shape[-1] == 2
+
+
+def test_a_student_learns_its_teachers_maps_and_the_labels(discs, runs, tmp_path):
+    """A student without the channel and with a smaller map; interrupted once."""
+    settings = {
+        "size": 64,
+        "views": tmp_path / "views",
+        "view_count": 2,
+        "changes": {"phases": (Phase(3, 3e-3, 1),)},
+    }
+    teachers = [runs / "everything", runs / "everything"]
+
+    class PowerCut(Exception):
+        pass
+
+    def cut(number, total, epoch):
+        if number == 2:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        distil(runs / "plain", teachers, discs, tmp_path / "out", progress=cut, **settings)
+    losses = []
+    record = distil(
+        runs / "plain",
+        teachers,
+        discs,
+        tmp_path / "out",
+        progress=lambda number, total, epoch: losses.append(number),
+        **settings,
+    )
+    assert losses == [3]
+    assert record == RunRecord.read(tmp_path / "out")
+    assert [epoch.loss for epoch in record.history] == sorted(
+        (epoch.loss for epoch in record.history), reverse=True
+    )
+    assert record.teachers == (RunRecord.read(runs / "everything").to_dict(),) * 2
+    student = keras.saving.load_model(tmp_path / "out" / MODEL, compile=False)
+    assert activation_map_model(student).output.shape == (None, 2, 2, 3)
+    shown = np.load(tmp_path / "views" / "targets-2x2-1.npy")
+    wanted = shown[:, -2 * 2 * 3 :].reshape(-1, 2, 2, 3)
+    inputs = np.load(tmp_path / "views" / "inputs-64-1.npy")
+    found = np.asarray(activation_map_model(student).predict(inputs, verbose=0))
+    error = np.square(found - wanted).mean() / wanted.var()
+    assert error < 0.6
+    with pytest.raises(RunError, match="holds a finished run"):
+        distil(runs / "plain", teachers, discs, tmp_path / "out", **settings)
+    with pytest.raises(RunError, match="no channel for opacities"):
+        distil(runs / "everything", [runs / "plain"], discs, tmp_path / "none")
 
 
 def test_what_a_batch_shows_depends_on_the_epoch_alone(discs):

@@ -9,7 +9,7 @@ from xrayedge.cli import main
 
 VERBS = (
     *("screen", "calibrate", "models", "doctor", "bench", "archive"),
-    *("train", "evaluate", "prune", "average", "convert"),
+    *("train", "evaluate", "prune", "distil", "average", "convert"),
 )
 
 

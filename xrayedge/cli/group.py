@@ -31,6 +31,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "train": "train",
         "evaluate": "evaluate",
         "prune": "train",
+        "distil": "train",
         "average": "train",
         "convert": "convert",
     },

@@ -1,4 +1,4 @@
-"""`train`, `prune` and `average`: from labelled images to a trained run."""
+"""`train`, `prune`, `distil` and `average`: from labelled images to a trained run."""
 
 from __future__ import annotations
 
@@ -94,6 +94,23 @@ def _out_option(help_text: str) -> Callable[[_Command], _Command]:
         required=True,
         help=help_text,
     )
+
+
+def _views_option(what: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--views",
+        type=click.Path(path_type=Path, file_okay=False),
+        help=f"Keep the augmented images and {what}",
+    )
+
+
+_view_count_option = click.option(
+    "--view-count",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="10",
+    help="Number of augmented views of each image.",
+)
 
 
 @click.command()
@@ -256,18 +273,8 @@ def train(
     is_flag=True,
     help="Halve the side of the input too; FRACTION counts from the quarter that this leaves.",
 )
-@click.option(
-    "--views",
-    type=click.Path(path_type=Path),
-    help="Keep the augmented images and RUN's maps of them here, for other fractions.",
-)
-@click.option(
-    "--view-count",
-    type=click.IntRange(1),
-    metavar="N",
-    show_default="10",
-    help="Number of augmented views of each image.",
-)
+@_views_option("RUN's maps of them here, for other fractions.")
+@_view_count_option
 @click.option(
     "--epochs", type=click.IntRange(1), show_default="8", help="Epochs of the last recovery."
 )
@@ -287,8 +294,9 @@ def prune(
     """Make a narrower, faster network from a run or a bundle. Resumes an interrupted pruning."""
     quiet_tensorflow()
     from ..training.bundles import finished_run
+    from ..training.distillation import VIEWS
     from ..training.network import ARCHITECTURES
-    from ..training.pruning import FINAL, VIEWS, layer_costs
+    from ..training.pruning import FINAL, layer_costs
     from ..training.pruning import prune as run_pruning
     from ..training.run import RunRecord
 
@@ -323,6 +331,83 @@ def prune(
             f"{sum(weights) / 1e6:.2f} M weights, temperature {record.temperature:.3f}; {out}"
         )
     _show_doubts(record)
+
+
+@click.command()
+@click.argument("student", metavar="RUN|BUNDLE")
+@click.option(
+    "--teacher",
+    "teachers",
+    metavar="RUN",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A finished run whose maps the student learns from. Several: the mean of their maps.",
+)
+@click.option(
+    "--data",
+    type=DATA,
+    metavar="DATA",
+    multiple=True,
+    required=True,
+    help="Images to learn from, with a split val. May be repeated.",
+)
+@_out_option("The new run's folder.")
+@click.option(
+    "--size",
+    type=click.IntRange(32),
+    help="Side of the student's input, in pixels, instead of its own.",
+)
+@_views_option("the teachers' maps of them here, for other students.")
+@_view_count_option
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    show_default="4",
+    help="Epochs; each shows every view of every image.",
+)
+@click.option("--rate", type=Number(0.0, min_open=True), help="The highest learning rate.")
+@training_precision_option
+def distil(
+    student: str,
+    teachers: tuple[Path, ...],
+    data: tuple[Path, ...],
+    out: Path,
+    size: int | None,
+    views: Path | None,
+    view_count: int | None,
+    epochs: int | None,
+    rate: float | None,
+    precision: str | None,
+) -> None:
+    """Train a run or a bundle on from what larger networks make of the images.
+
+    Resumes an interrupted distillation.
+    """
+    quiet_tensorflow()
+    from ..data import load_dataset
+    from ..training.bundles import finished_run
+    from ..training.distillation import DISTIL, VIEWS
+    from ..training.distillation import distil as run_distillation
+
+    phase = replace(
+        DISTIL, epochs=epochs or DISTIL.epochs, learning_rate=rate or DISTIL.learning_rate
+    )
+    changes: dict[str, Any] = {"precision": precision} if precision else {}
+    with finished_run(student) as begun, _interruptible() as show_epoch:
+        record = run_distillation(
+            begun,
+            teachers,
+            load_dataset(data, non_classes=True),
+            out,
+            size=size,
+            views=views,
+            view_count=view_count or VIEWS,
+            changes={"phases": (phase,), **changes},
+            progress=show_epoch,
+            on_view=lambda number, total: messages.print(f"view {number}/{total}"),
+        )
+    messages.print(f"temperature {record.temperature:.3f}; {out}")
 
 
 @click.command()

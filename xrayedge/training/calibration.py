@@ -63,7 +63,8 @@ def doubts(
         )
     scores = softmax(logits / temperature)
     area = intervals(
-        lambda weights: {"auc": macro_auc(labels, scores, weights)}, np.arange(len(labels))
+        lambda weights: {"auc": macro_auc(labels.astype(np.int_), scores, weights)},
+        np.arange(len(labels)),
     ).get("auc")
     if area is not None and area.low <= _CHANCE:
         found.append(

@@ -98,6 +98,11 @@ def map_loss_targets(
     return np.concatenate([np.reshape(part, (count, -1)) for part in parts], axis=1, dtype="f4")
 
 
+def label_columns(classes: int) -> int:
+    """The number of columns of `map_loss_targets` before the map."""
+    return 2 * classes + 2
+
+
 @keras.saving.register_keras_serializable("xrayedge")
 class MapLoss(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
     """The loss of an activation map: the class, ``healthy`` alone, and each place.
@@ -145,10 +150,12 @@ class MapLoss(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
             loss = loss + not_healthy * (ops.logsumexp(logits, axis=-1) - ill)
         if self.opacity:
             found = y_pred[..., count]
-            wanted = ops.reshape(y_true[:, 2 * count + 2 :], ops.shape(found))
+            first = label_columns(count)
+            places = found.shape[1] * found.shape[2]
+            wanted = ops.reshape(y_true[:, first : first + places], ops.shape(found))
             # Of logits: log(1 + exp(x)) - x y.
-            places = ops.softplus(found) - found * wanted
-            loss = loss + self.opacity * read * ops.mean(places, axis=(1, 2))
+            each = ops.softplus(found) - found * wanted
+            loss = loss + self.opacity * read * ops.mean(each, axis=(1, 2))
         return loss
 
     def get_config(self) -> dict[str, Any]:
@@ -171,63 +178,72 @@ class LabelledAccuracy(keras.metrics.Mean):  # type: ignore[misc]  # keras ships
     ----------
     classes
         The number of classes.
-    last
-        Whether the one-hot label comes last in a row, as for `Distillation`, or first, as for
-        `MapLoss`.
     """
 
-    def __init__(
-        self, classes: int, last: bool = False, name: str = "accuracy", **settings: Any
-    ) -> None:
+    def __init__(self, classes: int, name: str = "accuracy", **settings: Any) -> None:
         super().__init__(name=name, **settings)
         self.classes = classes
-        self.last = last
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count a batch; ``sample_weight`` is not used."""
-        labels = y_true[:, -self.classes :] if self.last else y_true[:, : self.classes]
+        labels = y_true[:, : self.classes]
         logits = keras.ops.mean(y_pred[..., : self.classes], axis=(1, 2))
         right = keras.metrics.categorical_accuracy(labels, logits)
         super().update_state(right, sample_weight=keras.ops.sum(labels, axis=-1))
 
     def get_config(self) -> dict[str, Any]:
         """For Keras' saving."""
-        return {**super().get_config(), "classes": self.classes, "last": self.last}
+        return {**super().get_config(), "classes": self.classes}
 
 
 @keras.saving.register_keras_serializable("xrayedge")
 class Distillation(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
-    """Distance of a student's maps and scores from its teacher's and from the label.
+    """Distance of a student's maps and scores from its teacher's and from the labels.
 
     The sum of the maps' mean square difference, as a share of the teacher's variance; the
-    divergence of the student's scores from the teacher's; and a tenth of the cross-entropy.
+    divergence of the student's scores from the teacher's; and the weighted loss of the labels.
 
     Parameters
     ----------
-    classes
-        The number of the map's channels that are classes: all, or all but ``opacity``.
+    labels
+        The loss of the labels.
+    weight
+        Its weight.
     variance
         Of the teacher's maps, over all images.
     """
 
-    def __init__(self, classes: int, variance: float = 1.0, **settings: Any) -> None:
+    def __init__(
+        self, labels: MapLoss, weight: float, variance: float = 1.0, **settings: Any
+    ) -> None:
         super().__init__(**{"name": "distillation", **settings})
-        self.classes = classes
+        self.labels = labels
+        self.weight = weight
         self.variance = variance
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Loss ``[N]`` of maps ``[N, h, w, channels]`` against flat maps and one-hot labels."""
-        labels = y_true[:, -self.classes :]
-        wanted = keras.ops.reshape(y_true[:, : -self.classes], keras.ops.shape(y_pred))
-        logits = keras.ops.mean(y_pred[..., : self.classes], (1, 2))
-        teacher = keras.ops.mean(wanted[..., : self.classes], (1, 2))
-        difference = keras.ops.mean(keras.ops.square(y_pred - wanted), axis=(1, 2, 3))
-        scores = keras.ops.log_softmax(logits, axis=-1)
-        wanted_scores = keras.ops.log_softmax(teacher, axis=-1)
-        divergence = keras.ops.sum(keras.ops.exp(wanted_scores) * (wanted_scores - scores), axis=-1)
-        crossentropy = -keras.ops.sum(labels * scores, axis=-1)
-        return difference / self.variance + divergence + 0.1 * crossentropy
+        """Loss ``[N]`` of maps ``[N, h, w, channels]`` against `map_loss_targets` and flat maps."""
+        ops, classes = keras.ops, self.labels.classes
+        values = y_pred.shape[1] * y_pred.shape[2] * y_pred.shape[3]
+        wanted = ops.reshape(y_true[:, -values:], ops.shape(y_pred))
+        scores = ops.log_softmax(ops.mean(y_pred[..., :classes], (1, 2)), axis=-1)
+        teacher = ops.log_softmax(ops.mean(wanted[..., :classes], (1, 2)), axis=-1)
+        difference = ops.mean(ops.square(y_pred - wanted), axis=(1, 2, 3))
+        divergence = ops.sum(ops.exp(teacher) * (teacher - scores), axis=-1)
+        taught = self.labels.call(y_true, y_pred)
+        return difference / self.variance + divergence + self.weight * taught
 
     def get_config(self) -> dict[str, Any]:
         """For Keras' saving."""
-        return {**super().get_config(), "classes": self.classes, "variance": self.variance}
+        return {
+            **super().get_config(),
+            "labels": keras.saving.serialize_keras_object(self.labels),
+            "weight": self.weight,
+            "variance": self.variance,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Distillation:
+        """For Keras' loading."""
+        labels = keras.saving.deserialize_keras_object(config["labels"])
+        return cls(**{**config, "labels": labels})

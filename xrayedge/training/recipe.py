@@ -268,6 +268,20 @@ RECIPES = {
         set_balance=None,
         keep="best",
     ),
+    # The same for a whole VGG16, whose first two blocks stay as ImageNet left them.
+    "vgg16-hospitals": replace(
+        _HOSPITALS,
+        name="vgg16-hospitals",
+        phases=(Phase(epochs=6, learning_rate=1e-4, first_block=3),),
+        dropout=0.2,
+    ),
+    "vgg16-hospitals-fine": replace(
+        _HOSPITALS,
+        name="vgg16-hospitals-fine",
+        phases=(Phase(epochs=8, learning_rate=6e-5, first_block=3),),
+        dropout=0.2,
+        set_balance=0.5,
+    ),
     "frontal": Recipe(
         name="frontal",
         architecture="frontal",

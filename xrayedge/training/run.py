@@ -64,8 +64,10 @@ class RunRecord:
         The share of each of those runs in the average; empty if they are equal.
     fraction
         Pruned runs: the share of the operations of ``start`` to keep, at the same input size.
+    teachers
+        Distilled runs: the records of the teachers' runs.
     views
-        Pruned runs: the number of augmented views of each image.
+        Pruned and distilled runs: the number of augmented views of each image.
     history
         One entry for each finished epoch.
     finished
@@ -87,6 +89,7 @@ class RunRecord:
     averaged: tuple[dict[str, Any], ...] = ()
     shares: tuple[float, ...] = ()
     fraction: float | None = None
+    teachers: tuple[dict[str, Any], ...] = ()
     views: int | None = None
     history: tuple[Epoch, ...] = ()
     finished: bool = False
@@ -207,6 +210,7 @@ class RunRecord:
             values["recipe"] = Recipe.from_dict(values["recipe"])
             values["classes"] = tuple(values["classes"])
             values["averaged"] = tuple(values.get("averaged", ()))
+            values["teachers"] = tuple(values.get("teachers", ()))
             values["shares"] = tuple(values.get("shares", ()))
             values["doubts"] = tuple(values.get("doubts", ()))
             values["history"] = tuple(Epoch(**epoch) for epoch in values["history"])

@@ -132,6 +132,9 @@ def unvaried_targets(
     samples: Sequence[Sample], classes: Sequence[str], recipe: Recipe, places: tuple[int, int]
 ) -> NDArray[np.float32]:
     """`label_targets` of the images as they are, for a map of this height and width."""
+    classes_of = source_targets(samples, classes)
+    if not recipe.opacity:
+        return label_targets(samples, classes_of, np.zeros((len(samples), 0, 0), "f4"), recipe)
     # Boxes are in fractions, so any shape of the same fit does: here the input's own.
     stretched, unmoved = replace(recipe.preprocessing, fit="stretch"), np.eye(2, 3)
     shape = (recipe.preprocessing.size, recipe.preprocessing.size)
@@ -139,7 +142,7 @@ def unvaried_targets(
         opacity_targets(sample.opacity_boxes or (), shape, unmoved, stretched, places)
         for sample in samples
     ]
-    return label_targets(samples, source_targets(samples, classes), np.stack(maps), recipe)
+    return label_targets(samples, classes_of, np.stack(maps), recipe)
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
@@ -195,20 +198,21 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         if self._recipe.augmentation is None:
             assert self._features is not None
             return self._features[drawn], self._unvaried[drawn]
-        preprocess = self._recipe.preprocessing.apply
-        views = self._views(index)
-        inputs = np.stack([preprocess(pixels) for pixels, _ in views])
-        if not self._recipe.learns_maps:
-            return inputs, self._targets[drawn]
-        maps = np.stack(
-            [self._opacities(int(one), view) for one, view in zip(drawn, views, strict=True)]
-        )
-        samples = [self._samples[one] for one in drawn]
-        return inputs, label_targets(samples, self._targets[drawn], maps, self._recipe)
+        images, wanted = self.varied(index)
+        inputs = np.stack([self._recipe.preprocessing.apply(image) for image in images])
+        return inputs, wanted if self._recipe.learns_maps else self._targets[drawn]
 
-    def images(self, index: int) -> list[NDArray[np.uint8]]:
-        """A batch's augmented images, before preprocessing."""
-        return [pixels for pixels, _ in self._views(index)]
+    def varied(self, index: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:
+        """A batch's augmented images, before preprocessing, and their `losses.map_loss_targets`."""
+        drawn, views = self._batch(index), self._views(index)
+        maps = np.zeros((len(drawn), 0, 0), np.float32)
+        if self._recipe.opacity:
+            maps = np.stack(
+                [self._opacities(int(one), view) for one, view in zip(drawn, views, strict=True)]
+            )
+        samples = [self._samples[one] for one in drawn]
+        wanted = label_targets(samples, self._targets[drawn], maps, self._recipe)
+        return [pixels for pixels, _ in views], wanted
 
     def _views(self, index: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
         """A batch's augmented images, and the transform of each."""
@@ -224,10 +228,6 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         boxes = self._samples[index].opacity_boxes or ()
         shape = (pixels.shape[0], pixels.shape[1])
         return opacity_targets(boxes, shape, matrix, self._recipe.preprocessing, self._places)
-
-    def labels(self, index: int) -> NDArray[np.float32]:
-        """A batch's one-hot labels, ``float32 [N, classes]``."""
-        return np.asarray(self._targets[self._batch(index), 0], np.float32)
 
     def on_epoch_end(self) -> None:
         """Draw the next epoch's images."""

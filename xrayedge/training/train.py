@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import HEALTHY, Dataset, model_inputs
+from ..data import HEALTHY, Dataset, Sample, model_inputs
 from ..errors import RunError
 from ..scores import softmax
 from .calibration import doubts, fit_temperature, fit_threshold
@@ -100,7 +100,7 @@ def _train(
         if recipe.learns_maps:
             model = activation_map_model(whole)
             places = model.output.shape[1:3]
-            checked = validation and _map_validation(dataset, recipe, places)
+            checked = validation and map_validation(dataset.split("val"), dataset, recipe, places)
         if recipe.augmentation is None:
             below, model = split(model, _lowest_block(recipe))
             features = _features(below, model_inputs(samples, recipe.preprocessing))
@@ -208,9 +208,10 @@ def _validation(dataset: Dataset, recipe: Recipe) -> _Validation | None:
     return model_inputs(samples, recipe.preprocessing), source_targets(samples, dataset.classes)
 
 
-def _map_validation(dataset: Dataset, recipe: Recipe, places: tuple[int, int]) -> _Validation:
-    """The split ``val`` for `MapLoss`, including labels that are not classes."""
-    samples = dataset.split("val")
+def map_validation(
+    samples: Sequence[Sample], dataset: Dataset, recipe: Recipe, places: tuple[int, int]
+) -> _Validation:
+    """Inputs and `losses.map_loss_targets` of images as they are, for a map of ``places``."""
     inputs = model_inputs(samples, recipe.preprocessing)
     return inputs, unvaried_targets(samples, dataset.classes, recipe, places)
 
@@ -243,8 +244,7 @@ def _compile(
     loss: keras.losses.Loss = SourceAwareCrossentropy(share, smoothing)
     metric: Any = accuracy
     if recipe.learns_maps:
-        healthy = classes.index(HEALTHY) if HEALTHY in classes else None
-        loss = MapLoss(len(classes), healthy, recipe.opacity, share, smoothing)
+        loss = map_loss(recipe, classes)
         metric = LabelledAccuracy(len(classes))
     optimizer = keras.optimizers.AdamW(
         schedule(phase, steps),
@@ -252,6 +252,14 @@ def _compile(
         global_clipnorm=recipe.clip_norm,
     )
     model.compile(optimizer=optimizer, loss=loss, metrics=[metric])
+
+
+def map_loss(recipe: Recipe, classes: Sequence[str]) -> MapLoss:
+    """The loss of the labels, by the recipe."""
+    healthy = classes.index(HEALTHY) if HEALTHY in classes else None
+    return MapLoss(
+        len(classes), healthy, recipe.opacity, recipe.within_source, recipe.label_smoothing
+    )
 
 
 def schedule(phase: Phase, steps: int) -> Any:

@@ -9,18 +9,13 @@ activation maps of augmented images (Hinton et al. 2015, Zagoruyko & Komodakis 2
 
 from .narrowing import at_its_size, narrow
 from .planning import Widths, importance, layer_costs, plan
-from .recovery import FINAL, FULL_RATE_WIDTH, at_its_width
-from .stepwise import of_half_the_side, prune
-from .views import VIEWS, Views
+from .stepwise import FINAL, LABEL_WEIGHT, of_half_the_side, prune
 
 __all__ = [
     "FINAL",
-    "FULL_RATE_WIDTH",
-    "VIEWS",
-    "Views",
+    "LABEL_WEIGHT",
     "Widths",
     "at_its_size",
-    "at_its_width",
     "importance",
     "layer_costs",
     "narrow",

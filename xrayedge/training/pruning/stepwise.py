@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import keras
 
 from ...data import Dataset
 from ...errors import RunError
+from ..distillation import VIEWS, Teachers, learn, lesson
 from ..network import ARCHITECTURES
-from ..recipe import ROBUST, Recipe
+from ..recipe import ROBUST, Phase, Recipe
 from ..run import MODEL, RECORD, RunRecord, own_run
 from ..train import Progress, versions
-from .narrowing import at_its_size
+from .narrowing import at_its_size, narrow
 from .planning import importance, plan
-from .recovery import FINAL, RECOVERY, recover, validation_of
-from .views import VIEWS, Views
+
+RECOVERY = Phase(epochs=1, learning_rate=2e-4, first_block=1)
+FINAL = Phase(epochs=8, learning_rate=3e-4, first_block=1)
+#: Of what the labels teach: the teacher's maps say more of the same data.
+LABEL_WEIGHT = 0.1
 
 
 def prune(
@@ -78,8 +83,6 @@ def prune(
         raise RunError(f"{teacher}: not a finished run on these data")
     if not 0.0 < fraction <= 1.0:
         raise RunError(f"the fraction to keep must be above 0 and at most 1, not {fraction}")
-    if not any(sample.label in dataset.classes for sample in dataset.split("val")):
-        raise RunError("the temperature is fitted on the split val, which holds no images")
     settings: dict[str, Any] = {
         "name": "pruned",
         "phases": (FINAL,),
@@ -132,16 +135,24 @@ def _prune(
             raise RunError(f"{out}: holds another run; give another folder")
         if found.finished:
             return found
-    shown = Views(views or out / "views", teacher, dataset, recipe, view_count, on_view)
     whole = keras.saving.load_model(teacher / MODEL, compile=False)
     model = at_its_size(whole, recipe, len(dataset.classes))
     widths = parent.recipe.widths or ARCHITECTURES[parent.recipe.architecture].blocks
-    validation = validation_of(whole, parent.recipe.preprocessing, dataset, recipe)
+    material = lesson(
+        views or out / "views",
+        Teachers([teacher], recipe.precision),
+        dataset,
+        replace(recipe, widths=widths),
+        LABEL_WEIGHT,
+        view_count,
+        on_view,
+    )
+    sample = material.views.sample
     for step in range(1, steps + 1):
         last = step == steps
         folder = out if last else out / f"step-{step}"
         goal = plan(
-            importance(model, shown.sample),
+            importance(model, sample),
             widths,
             recipe.preprocessing.size,
             fraction ** (1 / steps),
@@ -156,11 +167,17 @@ def _prune(
             fraction=fraction,
             views=view_count,
         )
-        recover(model, record, folder, shown, validation, progress)
+        learn(
+            partial(narrow, model, step_recipe, len(dataset.classes), sample),
+            record,
+            folder,
+            material,
+            progress,
+        )
         model = keras.saving.load_model(folder / MODEL, compile=False)
         widths = goal
     if views is None:
-        shown.remove()
+        material.views.remove()
     return RunRecord.read(out)
 
 

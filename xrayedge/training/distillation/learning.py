@@ -1,7 +1,8 @@
-"""Train a narrowed network on the activation maps of the original."""
+"""Train a network on views: its teachers' maps of augmented images, and the labels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,20 +10,25 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data import Dataset, model_inputs
+from ...data import Dataset, read_sample
 from ...errors import RunError
-from ...preprocessing import Preprocessing
 from ..losses import Distillation, LabelledAccuracy
 from ..network import activation_map_model
 from ..recipe import Phase, Recipe
 from ..run import RECORD, RunRecord
 from ..sampling import source_targets
-from ..train import Progress, Recorder, build_network, finish, resume, schedule
-from .narrowing import narrow
-from .views import Views, map_targets
+from ..train import (
+    Progress,
+    Recorder,
+    build_network,
+    finish,
+    map_loss,
+    map_validation,
+    resume,
+    schedule,
+)
+from .views import Teachers, Views, with_maps
 
-RECOVERY = Phase(epochs=1, learning_rate=2e-4, first_block=1)
-FINAL = Phase(epochs=8, learning_rate=3e-4, first_block=1)
 #: Wider layers need a proportionally lower rate: Adam moves all weights by the same amount, so a
 #: layer's output moves with the number of weights summed. At the full rate, 328 channels died in
 #: one epoch.
@@ -30,34 +36,73 @@ FULL_RATE_WIDTH = 176
 
 
 @dataclass(frozen=True)
-class Validation:
-    """The split ``val``: inputs, the teacher's maps of them, and labels as in `train`."""
+class Lesson:
+    """The training material of a network.
 
+    Parameters
+    ----------
+    views
+        Of the training images.
+    inputs, targets
+        The labelled images of `val`, and their targets for `losses.Distillation`.
+    labels
+        Their `losses.targets`, to fit the temperature.
+    label_weight
+        Weight of the labels in the loss; see `losses.Distillation`.
+    """
+
+    views: Views
     inputs: NDArray[np.uint8]
-    maps: NDArray[np.float32]
+    targets: NDArray[np.float32]
     labels: NDArray[np.float32]
+    label_weight: float
 
 
-def validation_of(
-    whole: keras.Model, seen_by_whole: Preprocessing, dataset: Dataset, recipe: Recipe
-) -> Validation:
+def places_of(recipe: Recipe, classes: int) -> tuple[int, int]:
+    """Height and width of the map of the recipe's network."""
+    height, width = activation_map_model(build_network(recipe, classes)).output.shape[1:3]
+    return int(height), int(width)
+
+
+def lesson(
+    folder: Path,
+    teachers: Teachers,
+    dataset: Dataset,
+    recipe: Recipe,
+    label_weight: float,
+    count: int,
+    on_view: Callable[[int, int], None] | None,
+) -> Lesson:
+    """Views in ``folder`` and the validation of a network of the recipe.
+
+    Raises
+    ------
+    RunError
+        The dataset has no labelled images in ``val``, or the folder holds other views.
+    """
     samples = dataset.labelled("val")
+    if not samples:
+        raise RunError("the temperature is fitted on the split val, which holds no images")
+    places = places_of(recipe, len(dataset.classes))
+    views = Views(folder, teachers, dataset, recipe, places, count, on_view)
+    inputs, wanted = map_validation(samples, dataset, recipe, places)
+    maps = teachers.maps([read_sample(sample) for sample in samples], places)
     labels = source_targets(samples, dataset.classes)
-    maps = map_targets(whole, model_inputs(samples, seen_by_whole), labels[:, 0])
-    return Validation(model_inputs(samples, recipe.preprocessing), maps, labels)
+    return Lesson(views, inputs, with_maps(wanted, maps), labels, label_weight)
 
 
 def at_its_width(recipe: Recipe) -> Phase:
     """The recipe's phase at a rate that a network of its widths can stand."""
-    assert recipe.widths is not None
     (phase,) = recipe.phases
+    if recipe.widths is None:
+        return phase
     widest = max(max(block) for block in recipe.widths)
     share = min(1.0, FULL_RATE_WIDTH / widest)
     return replace(phase, learning_rate=phase.learning_rate * share)
 
 
 class _ViewBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships no types
-    """A share of the views, in a different order each epoch."""
+    """All views, in a different order each epoch."""
 
     def __init__(self, views: Views, recipe: Recipe, epoch: int) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
@@ -85,60 +130,84 @@ class _ViewBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras ships 
         self._order = rng.permutation(len(self._views.inputs))
 
 
-def recover(
-    model: keras.Model,
+def learn(
+    begin: Callable[[], keras.Model],
     record: RunRecord,
     folder: Path,
-    views: Views,
-    validation: Validation,
+    material: Lesson,
     progress: Progress | None,
 ) -> None:
-    """Narrow the model to the record's recipe and train it on the views."""
+    """Train a network on views into a run folder, or resume an interrupted training.
+
+    Parameters
+    ----------
+    begin
+        Makes the float32 network to start from, of the record's recipe.
+    record
+        The record of the new run; its recipe has one phase.
+    folder
+        The run folder.
+    material
+        Views and validation.
+    progress
+        Called after each epoch, as in `train.train`.
+
+    Raises
+    ------
+    RunError
+        The folder holds another run.
+    """
     if (folder / RECORD).exists():
         found = RunRecord.read(folder)
-        made_of = (record.recipe, record.start, record.fraction, record.views)
-        if (found.recipe, found.start, found.fraction, found.views) != made_of:
+        if _made_of(found) != _made_of(record):
             raise RunError(f"{folder}: holds another run; give another folder")
         if found.finished:
             return
         record = found
     folder.mkdir(parents=True, exist_ok=True)
     recipe, (phase,) = record.recipe, record.recipe.phases
-    classes = len(record.classes)
     previous_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
         keras.utils.set_random_seed(recipe.seed)
-        whole = build_network(recipe, classes)
+        whole = build_network(recipe, len(record.classes))
         student = activation_map_model(whole)
         done = len(record.history)
-        batches = _ViewBatches(views, recipe, epoch=done)
+        batches = _ViewBatches(material.views, recipe, epoch=done)
         if done:
             student = resume(folder, student, fresh_phase=False)
         else:
             keras.config.set_dtype_policy("float32")
-            fitted = narrow(model, recipe, classes, views.sample)
+            whole.set_weights(begin().get_weights())
             keras.config.set_dtype_policy(recipe.precision)
-            whole.set_weights(fitted.get_weights())
             student.compile(
                 optimizer=keras.optimizers.AdamW(
                     schedule(at_its_width(recipe), len(batches)),
                     weight_decay=recipe.weight_decay,
+                    global_clipnorm=recipe.clip_norm,
                 ),
-                loss=Distillation(classes, float(np.var(views.targets[:, :-classes]))),
-                metrics=[LabelledAccuracy(classes, last=True)],
+                loss=Distillation(
+                    map_loss(recipe, record.classes),
+                    material.label_weight,
+                    float(np.var(material.views.maps)),
+                ),
+                metrics=[LabelledAccuracy(len(record.classes))],
             )
         recorder = Recorder(record, 0, folder, whole, progress)
         if done < phase.epochs:
             student.fit(
                 batches,
-                validation_data=(validation.inputs, validation.maps),
+                validation_data=(material.inputs, material.targets),
                 epochs=phase.epochs,
                 initial_epoch=done,
                 callbacks=[recorder],
-                shuffle=False,
+                shuffle=False,  # the batches are random already, and must be again on resuming
                 verbose=0,
             )
     finally:
         keras.config.set_dtype_policy(previous_policy)
-    finish(recorder.record, folder, (validation.inputs, validation.labels))
+    finish(recorder.record, folder, (material.inputs, material.labels))
+
+
+def _made_of(record: RunRecord) -> tuple[object, ...]:
+    return record.recipe, record.start, record.fraction, record.teachers, record.views
