@@ -84,7 +84,7 @@ def _encode_jpeg2000(pixels: Pixels) -> bytes:
 def _pillow(levels: int) -> Callable[[bytes], Pixels]:
     def decode(content: bytes) -> Pixels:
         with Image.open(io.BytesIO(content)) as image:
-            image.reduce = levels  # type: ignore[method-assign, assignment]  # of its JPEG 2000 reader
+            image.reduce = levels  # of its JPEG 2000 reader
             return np.asarray(image, np.uint8)
 
     return decode

@@ -232,7 +232,7 @@ def receiving(folder: Path) -> Iterator[tuple[str, str]]:
                 server = process(sys.executable, "-c", LISTENER, kept, ready="ready")
                 port = STATION
             else:
-                options = ("-pdu", _PDU, "-aet", "XRAYEDGE", "-od", kept)
+                options = ("-pdu", _PDU, "-aet", "XRAYEDGE", "-od", str(kept))
                 server = process(system_tool("storescp"), *options, PACS)
                 port = PACS
             with server as server_process:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -123,7 +124,7 @@ class ObjectStore:
             try:
                 with answer["Body"] as body:
                     limits.check_bytes(answer["ContentLength"], source)
-                    chunks = iter(lambda body=body: body.read(CHUNK), b"")
+                    chunks = iter(partial(body.read, CHUNK), b"")
                     return collected(chunks, source, limits, until), answer["LastModified"]
             except BotoCoreError as error:  # the connection broke in the middle
                 if not tries_left or time.monotonic() > until:

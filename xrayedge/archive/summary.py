@@ -90,7 +90,7 @@ class Groups:
         probabilities = table["probabilities"].combine_chunks()
         for column, name in enumerate(self._classes.to_pylist()):
             values = probabilities.field(name).to_numpy(zero_copy_only=False)[screened]
-            np.add.at(self.histograms, (groups[screened], column, _bins(values)), 1)
+            np.add.at(self.histograms[:, column], (groups[screened], _bins(values)), 1)
         scores = table["frontal_score"].to_numpy()
         known = ~np.isnan(scores)
         np.add.at(self.frontal, (groups[known], _bins(scores[known])), 1)

@@ -271,7 +271,7 @@ class _Handler(RequestHandler):
     """Makes associations that read by a `PduReader`."""
 
     def _create_association(self) -> Any:
-        association: Any = super()._create_association()  # type: ignore[no-untyped-call]
+        association: Any = super()._create_association()
         server: Any = self.server
         reader = PduReader(association, server.limits)
         association.bind(evt.EVT_CONN_CLOSE, lambda _event: reader.close())

@@ -263,14 +263,14 @@ class PduReader:
                 return
             # All is there but for pynetdicom, which is told so by an empty last fragment.
             content, self._image = memoryview(b""), None
-        fragment = P_DATA()
+        fragment: Any = P_DATA()
         fragment.presentation_data_value_list = [[context, bytes([control]) + content]]
         dimse.receive_primitive(fragment)
 
     def _begin(self, context: int) -> IncomingImage | None:
         """The image that is under way, if the message is of one."""
-        message = self._association.dimse.message
-        if self._image is None and isinstance(message, C_STORE_RQ):
+        message: Any = self._association.dimse.message
+        if self._image is None and type(message) is C_STORE_RQ:
             self._image = IncomingImage(self._limits.folder, self._header(message, context))
             message._data_set_file, message._data_set_path = self._image, self._image.path
         return self._image
@@ -280,7 +280,7 @@ class PduReader:
         accepted = self._association._accepted_cx.get(context)
         if accepted is None:
             raise ValueError("a presentation context that was not accepted")
-        stream = BytesIO()
+        stream: Any = BytesIO()
         stream.write(b"\0" * 128 + b"DICM")
         try:
             meta = create_file_meta(
@@ -291,7 +291,7 @@ class PduReader:
             write_file_meta_info(stream, meta)
         except Exception:  # pydicom raises every kind on a damaged command
             raise ValueError("a command without its UIDs") from None
-        return stream.getvalue()
+        return bytes(stream.getvalue())
 
 
 def _items(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
