@@ -270,7 +270,8 @@ class PduReader:
     def _begin(self, context: int) -> IncomingImage | None:
         """The image that is under way, if the message is of one."""
         message: Any = self._association.dimse.message
-        if self._image is None and type(message) is C_STORE_RQ:
+        stores = isinstance(message, C_STORE_RQ)
+        if self._image is None and stores:
             self._image = IncomingImage(self._limits.folder, self._header(message, context))
             message._data_set_file, message._data_set_path = self._image, self._image.path
         return self._image
