@@ -77,7 +77,7 @@ def local_cluster(workers: int, *, dashboard: bool = True) -> Iterator[Client]:
         "distributed.worker.profile.enabled": False,
     }
     with dask.config.set(quiet), ExitStack() as stack:
-        with _interrupted_later():
+        with _uninterrupted():
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
@@ -93,19 +93,17 @@ def local_cluster(workers: int, *, dashboard: bool = True) -> Iterator[Client]:
 
 
 @contextmanager
-def _interrupted_later() -> Iterator[None]:
-    """Put Ctrl-C off: a cluster that is half started can't be ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off: a cluster that is half started can't be ended.
+
+    Threads that start meanwhile never see it, nor do the workers that such a thread starts: Ctrl-C
+    in a terminal is for all its processes, and theirs is to be ended by this one.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if seen:
-        raise KeyboardInterrupt
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
