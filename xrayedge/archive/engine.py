@@ -32,6 +32,9 @@ _AHEAD = 3
 _MOST_KILLS = 100
 #: Seconds between two looks at the cluster.
 _LOOK = 5.0
+#: Run by each worker at its start. In a terminal Ctrl-C goes to all processes of a command; the
+#: first of them ends the others.
+_IGNORES_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 _CONNECT = 30  # seconds that a scheduler may take to answer
 
 
@@ -86,6 +89,7 @@ def local_cluster(workers: int, *, dashboard: bool = True) -> Iterator[Client]:
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": dashboard},
                 silence_logs=logging.CRITICAL,
+                preload=[_IGNORES_CTRL_C],
             )
             stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster))
@@ -94,11 +98,7 @@ def local_cluster(workers: int, *, dashboard: bool = True) -> Iterator[Client]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off: a cluster that is half started can't be ended.
-
-    Threads that start meanwhile never see it, nor do the workers that such a thread starts: Ctrl-C
-    in a terminal is for all its processes, and theirs is to be ended by this one.
-    """
+    """Put Ctrl-C off: a cluster that is half started can't be ended."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
