@@ -117,17 +117,19 @@ def require() -> None:
 def prepare() -> None:
     """Load what objects are made with, and keep no more of it than that.
 
-    For a process that runs for long: the first object then waits for no import, and some 70 MB of
-    highdicom's table of every module's attributes are given up for those of our `_placeholder`.
+    For a process that runs for long: the first object then waits for no import, and some 40 MB of
+    highdicom's table of every module's attributes are given up for those of our objects.
     """
     import highdicom.sr  # noqa: F401
+    from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
 
     try:
         from highdicom import _standard_utils as standard
 
         attributes = standard.get_module_attribute_map()
-        kind = standard.get_sop_class_iod_map()[str(_placeholder().SOPClassUID)]
-        needed = {one["key"] for one in standard.get_iod_module_map()[kind]}
+        kinds, modules = standard.get_sop_class_iod_map(), standard.get_iod_module_map()
+        ours = (_placeholder().SOPClassUID, ComprehensiveSRStorage, SecondaryCaptureImageStorage)
+        needed = {one["key"] for uid in ours for one in modules[kinds[str(uid)]]}
     except (ImportError, AttributeError, KeyError):  # a release that has other tables
         return
     for name in attributes.keys() - needed:
