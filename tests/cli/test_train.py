@@ -24,5 +24,5 @@ def test_ctrl_c_that_python_drops_ends_the_training_after_the_epoch(capsys):
         show(2, 9, EPOCH)
         reached.append("the next epoch")
     assert reached == ["the end of the epoch"]
-    assert "the same command again goes on" in capsys.readouterr().err
+    assert "the same command resumes after the last finished epoch" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is before

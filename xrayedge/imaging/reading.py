@@ -67,7 +67,7 @@ def read(source: Source, limits: Limits | None = None, *, name: str | None = Non
             size = source.nbytes if isinstance(source, memoryview) else len(source)
             limits.check_bytes(size, name)
             return _decode(bytes(source), name, limits)
-        return _decode(_content(Path(source), limits), name, limits)
+        return _decode(_content(Path(os.fsdecode(source)), limits), name, limits)
     except MemoryError as error:
         raise TooLargeError(f"{name}: too large for this machine's memory") from error
 
