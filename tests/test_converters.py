@@ -393,7 +393,7 @@ def test_a_dead_network_is_named_before_int8_makes_numbers_of_it(trained, tmp_pa
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel, np.full_like(bias, -1e6)])
     dead.save(tmp_path / MODEL)
-    told_of = rf"{tmp_path}: {layer.name} gives nothing .* lower learning rate"
+    told_of = rf"{tmp_path}: {layer.name} outputs nothing .* lower learning rate"
     with pytest.raises(ConversionError, match=told_of):
         convert(
             replace(run, folder=tmp_path),
