@@ -16,6 +16,8 @@ from ..imaging import Limits
 from .options import (
     Number,
     engine_option,
+    max_bytes_option,
+    max_pixels_option,
     model_option,
     precision_option,
     refuse_ignored,
@@ -97,18 +99,8 @@ def archive() -> None:
     default=True,
     help="Serve Dask's pages to this machine; to load them takes some seconds.",
 )
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    default=Limits().max_pixels,
-    help="Reject larger images before decoding them.",
-)
-@click.option(
-    "--max-bytes",
-    type=click.IntRange(min=1),
-    default=Limits().max_bytes,
-    help="Reject larger files.",
-)
+@max_pixels_option
+@max_bytes_option
 @click.pass_context
 def run(
     ctx: click.Context,

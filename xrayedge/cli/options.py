@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from ..bundle import DEFAULT_MODEL, Precision
 from ..engines import EngineName
+from ..imaging import Limits
 
 #: A folder per class or a manifest. Looked for at once: to import Keras takes seconds.
 DATA = click.Path(path_type=Path, exists=True)
@@ -37,6 +38,22 @@ where_option = click.option(
     multiple=True,
     callback=_columns,
     help="Use the manifest's rows with this value; several values of one column are alternatives.",
+)
+
+
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=Limits().max_pixels,
+    help="Reject larger images before decoding them.",
+)
+
+
+max_bytes_option = click.option(
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    default=Limits().max_bytes,
+    help="Reject larger files.",
 )
 
 

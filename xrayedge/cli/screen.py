@@ -21,6 +21,8 @@ from .options import (
     Number,
     engine_option,
     folder_option,
+    max_bytes_option,
+    max_pixels_option,
     model_option,
     precision_option,
     refuse_ignored,
@@ -76,18 +78,8 @@ _RESULTS_FILE = click.Path(path_type=Path, dir_okay=False)
     metavar="SECONDS",
     help="Give up on an image after this time.",
 )
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    default=Limits().max_pixels,
-    help="Reject larger images before decoding them.",
-)
-@click.option(
-    "--max-bytes",
-    type=click.IntRange(min=1),
-    default=Limits().max_bytes,
-    help="Reject larger files.",
-)
+@max_pixels_option
+@max_bytes_option
 @click.pass_context
 def screen(
     ctx: click.Context,

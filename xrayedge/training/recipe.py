@@ -268,7 +268,7 @@ RECIPES = {
         set_balance=None,
         keep="best",
     ),
-    # The same for a whole VGG16, whose first two blocks stay as ImageNet left them.
+    # `hospitals` and `hospitals-fine` for a whole VGG16, whose first two blocks stay frozen.
     "vgg16-hospitals": replace(
         _HOSPITALS,
         name="vgg16-hospitals",
