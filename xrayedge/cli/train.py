@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -338,11 +338,11 @@ def prune(
 @click.option(
     "--teacher",
     "teachers",
-    metavar="RUN",
+    metavar="RUN|BUNDLE",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
-    help="A finished run whose maps the student learns from. Several: the mean of their maps.",
+    help="A finished run or a bundle whose maps the student learns from. Several: the mean of "
+    "their maps.",
 )
 @click.option(
     "--data",
@@ -370,7 +370,7 @@ def prune(
 @training_precision_option
 def distil(
     student: str,
-    teachers: tuple[Path, ...],
+    teachers: tuple[str, ...],
     data: tuple[Path, ...],
     out: Path,
     size: int | None,
@@ -394,10 +394,14 @@ def distil(
         DISTIL, epochs=epochs or DISTIL.epochs, learning_rate=rate or DISTIL.learning_rate
     )
     changes: dict[str, Any] = {"precision": precision} if precision else {}
-    with finished_run(student) as begun, _interruptible() as show_epoch:
+    with ExitStack() as opened:
+        begun, *shown_by = (
+            opened.enter_context(finished_run(model)) for model in (student, *teachers)
+        )
+        show_epoch = opened.enter_context(_interruptible())
         record = run_distillation(
             begun,
-            teachers,
+            shown_by,
             load_dataset(data, non_classes=True),
             out,
             size=size,
