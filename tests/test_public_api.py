@@ -1,19 +1,53 @@
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import xrayedge
 
 
+def run(code: str, cwd: Path | None = None) -> str:
+    """What a new Python prints."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cwd
+    ).stdout
+
+
 def test_all_is_sorted_and_complete():
+    """Checkers read the imports, programs the table, and both find what `__all__` names."""
     assert sorted(xrayedge.__all__) == xrayedge.__all__
-    public = {
-        name
-        for name, value in vars(xrayedge).items()
-        if not name.startswith("_") and getattr(value, "__module__", "").startswith("xrayedge.")
+    tree = ast.parse(Path(xrayedge.__file__).read_text())
+    seen_by_checkers = {
+        alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
-    assert public == set(xrayedge.__all__)
+    assert seen_by_checkers == xrayedge._MODULES
+    assert set(xrayedge.__all__) == set(xrayedge._MODULES)
+    assert set(xrayedge.__all__) | {"__version__"} <= set(dir(xrayedge))
+
+
+def test_each_name_comes_from_the_package():
+    for name in xrayedge.__all__:
+        assert getattr(xrayedge, name).__module__.startswith("xrayedge."), name
+    with pytest.raises(AttributeError, match="no attribute 'Scanner'"):
+        xrayedge.Scanner  # noqa: B018
+
+
+def test_a_name_loads_only_what_it_needs():
+    code = (
+        "import sys, xrayedge; first = set(sys.modules); from xrayedge import UnreadableError; "
+        "print(*first, '|', *set(sys.modules) - first)"
+    )
+    first, then = run(code).split("|")
+    assert not {name for name in first.split() if name.startswith(("xrayedge.", "numpy", "cv2"))}
+    assert then.split() == ["xrayedge.errors"]
 
 
 def test_examples_use_the_public_api():
@@ -28,14 +62,13 @@ def test_examples_use_the_public_api():
 
 
 def test_import_loads_nothing_slow_of_the_standard_library():
-    """Half of the time of `import xrayedge` went into these; they are loaded where they serve."""
+    """Half of the time of the import went into these; they are loaded where they serve."""
     code = (
-        "import sys, cv2, numpy; before = set(sys.modules); import xrayedge; "
-        "print(*set(sys.modules) - before); assert xrayedge.__version__"
+        "import sys, cv2, numpy; before = set(sys.modules); from xrayedge import *; "
+        "print(*set(sys.modules) - before); import xrayedge; assert xrayedge.__version__"
     )
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    loaded = run(code).split()
+    assert "xrayedge.screening" in loaded
     assert not {"importlib.metadata", "concurrent.futures", "logging", "email"} & set(loaded)
 
 
@@ -44,10 +77,8 @@ def test_import_loads_no_engine_and_no_workstation():
         "ai_edge_litert", "tflite_runtime", "onnxruntime", "keras", "tensorflow", "sklearn",
         "pydicom", "matplotlib", "click", "rich",
     }  # fmt: skip
-    code = "import sys, xrayedge; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    loaded = run("import sys; from xrayedge import *; print(*sys.modules)").split()
+    assert "xrayedge.screening" in loaded
     assert not heavy & set(loaded)
 
 
@@ -56,7 +87,5 @@ def test_device_code_never_imports_the_workstation(tmp_path):
         "import sys, numpy as np, xrayedge; "
         "xrayedge.Screener().screen(np.zeros((256, 256), np.uint8)); print(*sys.modules)"
     )
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
-    ).stdout.split()
+    loaded = run(code, tmp_path).split()
     assert not {"keras", "tensorflow", "sklearn", "matplotlib", "onnxruntime"} & set(loaded)

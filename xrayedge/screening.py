@@ -8,11 +8,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import opacities, reference
-from .bundle import DEFAULT_MODEL, ModelBundle, Precision
+from .bundle import DEFAULT_MODEL, ModelBundle, OperatingPoint, Precision
 from .classifier import Classifier
 from .deadline import Clock, TimedWork
 from .engines import EngineName, preferred_engine
@@ -24,8 +25,10 @@ from .opacities import Opacity
 from .preprocessing import halved_for
 from .result import Screening
 from .scores import decide
-from .site import SiteProfile, open_site
 from .streams import in_order
+
+if TYPE_CHECKING:
+    from .site import SiteProfile
 
 #: Images whose shorter side has fewer pixels are rejected: half of the classifier's input.
 MIN_SIDE = 112
@@ -101,11 +104,7 @@ class Screener:
         self.bundle = ModelBundle.load(model)
         self.precision = precision
         self.engine = engine or preferred_engine(self.bundle.formats(precision))
-        self._point = (
-            self.bundle.classifier.operating_point(operating_point)
-            if site is None
-            else open_site(site).point_for(self.bundle)
-        )
+        self._point = _operating_point(self.bundle, operating_point, site)
         self.operating_point = self._point.name
         self._limits = limits or Limits()
         self._auto_orient = auto_orient
@@ -298,6 +297,16 @@ class Screener:
             grey=reference.grey(small) if grey else None,
             heatmap=drawn,
         )
+
+
+def _operating_point(
+    bundle: ModelBundle, name: str, site: SiteProfile | str | Path | None
+) -> OperatingPoint:
+    if site is None:
+        return bundle.classifier.operating_point(name)
+    from .site import open_site  # most devices have no profile, and need not load this
+
+    return open_site(site).point_for(bundle)
 
 
 def _failed(result: Screening, error: ImageError) -> Screening:

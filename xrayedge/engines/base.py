@@ -44,6 +44,8 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class _EngineKind:
+    """The format of an engine's files, and the packages of which any one has it."""
+
     model_format: ModelFormat
     packages: tuple[str, ...]
     remedy: str
