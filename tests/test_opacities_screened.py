@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bundles import CLASSES, tiny_bundle, tiny_network, variant
 
-from xrayedge import BundleError, EngineError, Screener
+from xrayedge import BundleError, EngineError, ModelBundle, Screener, golden
 from xrayedge.bundle import OpacitySettings
-from xrayedge.engines import available
+from xrayedge.engines import available, open_engine
 
 pytestmark = pytest.mark.skipif("onnx" not in available(), reason="wants ONNX Runtime")
 
@@ -99,3 +99,33 @@ def test_a_file_that_is_not_what_the_manifest_describes_is_refused(
     replace(bundle, classifier=network).write_manifest()
     with pytest.raises(BundleError, match=message):
         Screener(bundle.folder)
+
+
+def opened(bundle):
+    (file,) = bundle.classifier.variants
+    return open_engine("onnx", bundle.read(file), threads=1)
+
+
+def test_golden_vectors_cover_the_channel_of_opacities(bundle):
+    vectors = golden.measure(bundle.classifier, opened(bundle), "int8")
+    assert all(0.0 < vector.opacity < 1.0 for vector in vectors)
+    assert golden.check(bundle.classifier, opened(bundle), vectors).within_tolerance
+    # The classes are as they were, the opacities are not.
+    biased = replace(bundle.classifier, opacity=replace(SETTINGS, bias=3.0))
+    checked = golden.check(biased, opened(bundle), vectors)
+    assert checked.largest_difference > 0.02
+    assert not checked.within_tolerance
+    # Bundles of before have none to compare with.
+    older = [replace(vector, opacity=None) for vector in vectors]
+    assert golden.check(biased, opened(bundle), older).within_tolerance
+
+
+def test_golden_opacities_travel_with_the_manifest(bundle, tmp_path):
+    vectors = golden.measure(bundle.classifier, opened(bundle), "int8")
+    copied = tiny_bundle(tmp_path / "copied", opacity=SETTINGS)
+    (file,) = copied.classifier.variants
+    network = replace(copied.classifier, variants=(replace(file, golden=vectors),))
+    replace(copied, classifier=network).write_manifest()
+    assert ModelBundle.load(copied.folder).classifier.variants[0].golden == vectors
+    with pytest.raises(ValueError, match="without that channel"):
+        replace(network, opacity=None)

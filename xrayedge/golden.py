@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .bundle import GoldenVector, Network, Precision
 from .engines import Engine
+from .opacities import scores as opacity_scores
 from .scores import probabilities
 
 PHANTOMS = 4
@@ -38,7 +39,7 @@ class GoldenCheck:
     Parameters
     ----------
     largest_difference
-        Of any one probability.
+        Of any one probability, or mean opacity score.
     within_tolerance
         Whether every vector's difference is.
     same_inputs
@@ -68,16 +69,20 @@ def phantom(number: int) -> NDArray[np.uint8]:
 
 def measure(network: Network, engine: Engine, precision: Precision) -> tuple[GoldenVector, ...]:
     """The golden vectors of a network's file that ``engine`` has loaded."""
-    inputs = [network.preprocessing.apply(phantom(number)) for number in range(PHANTOMS)]
-    return tuple(
-        GoldenVector(
-            phantom=number,
-            input_sha256=_digest(one),
-            probabilities=tuple(round(float(score), 6) for score in _scores(network, engine, one)),
-            tolerance=TOLERANCES[precision],
+    vectors = []
+    for number in range(PHANTOMS):
+        inputs = network.preprocessing.apply(phantom(number))
+        found, opacity = _scores(network, engine, inputs)
+        vectors.append(
+            GoldenVector(
+                phantom=number,
+                input_sha256=_digest(inputs),
+                probabilities=tuple(round(float(score), 6) for score in found),
+                tolerance=TOLERANCES[precision],
+                opacity=None if opacity is None else round(opacity, 6),
+            )
         )
-        for number, one in enumerate(inputs)
-    )
+    return tuple(vectors)
 
 
 def check(network: Network, engine: Engine, golden: Sequence[GoldenVector]) -> GoldenCheck:
@@ -85,17 +90,28 @@ def check(network: Network, engine: Engine, golden: Sequence[GoldenVector]) -> G
     differences, within, same = [], [], []
     for vector in golden:
         inputs = network.preprocessing.apply(phantom(vector.phantom))
-        found = _scores(network, engine, inputs)
+        found, opacity = _scores(network, engine, inputs)
         difference = float(np.abs(found - np.asarray(vector.probabilities)).max())
+        if opacity is not None and vector.opacity is not None:
+            difference = max(difference, abs(opacity - vector.opacity))
         differences.append(difference)
         within.append(difference <= vector.tolerance)
         same.append(_digest(inputs) == vector.input_sha256)
     return GoldenCheck(max(differences), all(within), all(same))
 
 
-def _scores(network: Network, engine: Engine, inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _scores(
+    network: Network, engine: Engine, inputs: NDArray[np.uint8]
+) -> tuple[NDArray[np.float64], float | None]:
+    """Probability of each class, and the mean opacity score where the network has that channel.
+
+    The mean, because all places count, and each alone may differ by more than a probability does.
+    """
     maps = engine.run(inputs[np.newaxis])[0]
-    return probabilities(maps[:, :, : len(network.classes)], network.temperature)
+    found = probabilities(maps[:, :, : len(network.classes)], network.temperature)
+    if network.opacity is None:
+        return found, None
+    return found, float(opacity_scores(maps[:, :, -1], network.opacity).mean())
 
 
 def _digest(inputs: NDArray[np.uint8]) -> str:

@@ -48,17 +48,22 @@ class GoldenVector:
         Of each class, measured where the file was made.
     tolerance
         Largest difference of one probability that an engine's rounding explains.
+    opacity
+        Mean opacity score (`opacities.scores`) of the map's places; ``None`` where the network has
+        no such channel, and in bundles of before it was measured.
     """
 
     phantom: int
     input_sha256: str
     probabilities: tuple[float, ...]
     tolerance: float
+    opacity: float | None = None
 
     def __post_init__(self) -> None:
         _within("phantom", self.phantom, 0, 999)
         _sha256("input_sha256", self.input_sha256)
-        for one in (*self.probabilities, self.tolerance):
+        opacity = () if self.opacity is None else (self.opacity,)
+        for one in (*self.probabilities, self.tolerance, *opacity):
             _within("golden", one, 0.0, 1.0)
 
 
@@ -303,6 +308,8 @@ class Network:
         for vector in (vector for variant in self.variants for vector in variant.golden):
             if len(vector.probabilities) != len(self.classes):
                 raise ValueError(f"golden: not {len(self.classes)} probabilities")
+            if self.opacity is None and vector.opacity is not None:
+                raise ValueError("golden: an opacity score, of a network without that channel")
         names = [point.name for point in self.operating_points]
         if len(set(names)) < len(names):
             raise ValueError("two operating points of one name")
