@@ -1,6 +1,9 @@
 """A disk that is really full, a small file system in memory: nothing is lost, and it goes on."""
 
+import json
+import logging
 import os
+import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +16,7 @@ pytest.importorskip("highdicom")
 
 from units import LISTEN, image, listening, store, wait_until
 
+from xrayedge.bundle import SHIPPED
 from xrayedge.station import worker as worker_module
 from xrayedge.station.config import Destination, Peer, StationConfig
 from xrayedge.station.state import StateFolder
@@ -94,3 +98,36 @@ def test_results_wait_for_room_and_leave_no_halves(state, chest, monkeypatch):
         worker.stop()
         worker.join()
     assert len(list(state.outbox.iterdir())) == len(state.store.sends()) == 2
+
+
+def install(version, models):
+    """As `xrayedge models install` leaves it, by hand."""
+    slot = models / "vgg16-edge" / version
+    shutil.copytree(SHIPPED / "vgg16-edge", slot)
+    manifest = slot / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": version}))
+    (slot / ".unsigned").touch()
+    (slot.parent / "new").symlink_to(version)
+    (slot.parent / "new").rename(slot.parent / "current")
+
+
+def test_a_new_model_waits_for_room_and_the_old_one_goes_on(state, tmp_path, monkeypatch, caplog):
+    models = tmp_path / "models"
+    monkeypatch.setenv("XRAYEDGE_MODELS", str(models))
+    install("1", models)
+    worker = Worker(StationConfig(), state)
+    install("2", models)
+    ballast = fill(state)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):  # images
+            worker._follow_update()
+            assert worker.screener.bundle.version == "1"
+            worker.screener.warm_up()  # it was not closed
+    assert len(caplog.records) == 1
+    assert "vgg16-edge 1 goes on, vgg16-edge 2 has to wait" in caplog.text
+    assert "free space on its disk" in caplog.text
+    ballast.unlink()
+    worker._follow_update()
+    assert worker.screener.bundle.version == "2"
+    (entry,) = state.store.audit_entries()
+    assert (entry.what, entry.old, entry.new) == ("model", "vgg16-edge 1", "vgg16-edge 2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,9 @@ from .state import StateFolder
 _LONGEST_UNIT = 64  # of a unit's name; DICOM allows 16 characters
 _IDLE_SECONDS = 1.0  # between two looks for jobs that another process has put back
 _TROUBLE_SECONDS = 10.0  # before the next attempt where the disk is full
+
+#: For what can't go into the events, because the disk is full.
+_LOG = logging.getLogger(__name__)
 
 
 class Worker(threading.Thread):
@@ -57,6 +61,7 @@ class Worker(threading.Thread):
         self._wake_senders = wake_senders
         self._point = config.screen.operating_point
         self._installed = installed_folder(config.screen.model)
+        self._waiting: Path | None = None  # a model for whose entry in the audit there was no room
         self._screener = self._open(self._point)
         if config.destinations:
             prepare()
@@ -128,21 +133,30 @@ class Worker(threading.Thread):
     def _follow_update(self) -> None:
         """Take up the model that was installed since the last image, and enter it in the audit.
 
-        One that can't be loaded is not tried again; the model that is loaded goes on.
+        One that can't be loaded is not tried again. One that can't be entered, because the disk is
+        full, is tried again at the next image. The model that is loaded goes on in either case.
         """
+        installed = self._installed
         try:
             installed = installed_folder(self._config.screen.model)
             if installed == self._installed:
                 return
-            self._installed = installed
             screener = self._open(self._point)
         except XrayEdgeError as error:
+            self._installed = installed
             self._state.store.warn(f"the new model can't be used, the old one goes on: {error}")
             return
         old, new = (f"{one.bundle.name} {one.bundle.version}" for one in (self._screener, screener))
+        try:
+            self._state.store.audit("update", "model", old, new)
+        except StorageFullError as error:
+            screener.close()
+            if self._waiting != installed:
+                self._waiting = installed
+                _LOG.warning("station: %s goes on, %s has to wait: %s", old, new, error)
+            return
         self._screener.close()
-        self._screener = screener
-        self._state.store.audit("update", "model", old, new)
+        self._installed, self._screener = installed, screener
 
     def _outcome(self, job: Job, kept: list[NewObject]) -> Outcome:
         """What becomes of a job; the objects that were written are in ``kept`` from the start."""
