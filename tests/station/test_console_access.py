@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 from browsing import StationProcess, Visit, browser
 
-# Two stations, a browser and its pages: minutes where the machine is busy.
-pytestmark = pytest.mark.slow
-
 #: Each view, and what is in it once it is filled.
 VIEWS = {
     "screening": "#verdict",
@@ -87,7 +84,6 @@ def test_a_session_that_ended_asks_for_the_password_and_hides_what_was_shown(
     assert "olaf (operator)" in page.locator("#who").inner_text()
     assert not page.locator("#nav-audit").is_visible()
     visit.choose(chest)
-    visit.finished()
     visit.context.clear_cookies()
     page.locator('nav a[href="#/history"]').click()
     page.locator("#view-login").wait_for()
@@ -121,8 +117,7 @@ def test_a_change_of_the_operating_point_is_seen_by_all_audited_and_holds_for_la
     chromium, visit, chest
 ):
     page = visit.open().page
-    visit.choose(chest)
-    before = visit.finished()
+    before = visit.choose(chest)
     visit.go("point")
     tile = page.locator('.tile[data-name="sensitive"]')
     costs = {one["name"]: one for one in visit.api("/operating-point")["choices"]}["sensitive"]
@@ -148,8 +143,7 @@ def test_a_change_of_the_operating_point_is_seen_by_all_audited_and_holds_for_la
     page.get_by_text("none altered").wait_for()
 
     other.go("screening")
-    other.page.get_by_role("button", name="Screen an example").click()
-    other.page.locator(f'#screen[data-state="done"]:not([data-id="{before}"])').wait_for()
+    other.click_example()
     assert "sensitive" in other.page.locator(".facts").inner_text()
     other.close()
     other.check()
@@ -172,7 +166,7 @@ def test_the_keyboard_alone_screens_looks_and_finds_its_way(visit):
     assert page.locator(".skip:focus").count() == 1
     tab_to("#example")
     page.keyboard.press("Enter")
-    page.locator(f'#screen[data-state="done"]:not([data-id="{visit.shown}"])').wait_for()
+    visit.finished(but=[visit.shown])
     page.locator("#announce", has_text="COVID-19 suspected").wait_for()
     page.locator("#no-image").wait_for(state="hidden")
     tab_to("canvas.image", 200)

@@ -18,7 +18,10 @@ export class History {
       event.preventDefault();
       this.load();
     });
-    form.addEventListener("reset", () => setTimeout(() => this.load()));
+    // Once the form is empty; it is emptied at the end of a session too, when nobody looks.
+    form.addEventListener("reset", () =>
+      setTimeout(() => find("view-history").hidden || this.load()),
+    );
     find("more").addEventListener("click", () => this.#page(this.#next));
   }
 

@@ -134,9 +134,7 @@ export class Intake {
 
   /** An image that the station has already makes no event. */
   async #look(item) {
-    if (!this.#screenings.get(item.id)) {
-      this.#screenings.put(await call("GET", `/screenings/${encodeURIComponent(item.id)}`));
-    }
+    await this.#screenings.ask(item.id);
     if (this.#items.length === 1) this.#opened(item.id);
   }
 

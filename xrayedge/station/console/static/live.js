@@ -56,14 +56,18 @@ export class Live extends EventTarget {
         return;
       }
       if (!response.ok) return;
-      opened();
-      this.#heard = new Date();
-      this.dispatchEvent(new Event("open"));
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let first = true;
       for (let text = ""; ;) {
         const { done, value } = await reader.read();
         if (done) return;
         this.#heard = new Date();
+        // Not before: what happens is told from the first words on, not from the answer's head on.
+        if (first) {
+          first = false;
+          opened();
+          this.dispatchEvent(new Event("open"));
+        }
         clearTimeout(watchdog);
         watchdog = silence();
         const blocks = (text + value).split(/\r?\n\r?\n/);

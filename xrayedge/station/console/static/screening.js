@@ -1,6 +1,6 @@
 // The view where images arrive and one of them is shown.
 
-import { ApiError, call, ROOT } from "./api.js";
+import { ApiError, ROOT } from "./api.js";
 import { fill } from "./cards.js";
 import { announce, find, icon, make, problem } from "./dom.js";
 import { facts, head } from "./result.js";
@@ -70,9 +70,8 @@ export class ScreeningView {
     this.#selected = id;
     this.#draw();
     if (another && find("screen").getBoundingClientRect().top < 0) find("screen").scrollIntoView();
-    if (this.#screenings.get(id)) return undefined;
     try {
-      this.#screenings.put(await call("GET", `/screenings/${encodeURIComponent(id)}`));
+      await this.#screenings.ask(id);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (this.#selected === id) this.#failed(error);
@@ -99,11 +98,9 @@ export class ScreeningView {
     this.#draw();
   }
 
-  #changed(screening) {
+  #changed({ screening, arrived }) {
     const newest = this.#screenings.newest;
-    if (screening && screening.state === "received" && screening.id !== this.#selected) {
-      this.#fresh.add(screening.id);
-    }
+    if (arrived && screening.id !== this.#selected) this.#fresh.add(screening.id);
     const visible = !find("view-screening").hidden;
     if (visible && this.#following && newest && newest.id !== this.#selected) {
       location.replace(`#/screening/${newest.id}`);
@@ -130,7 +127,11 @@ export class ScreeningView {
     this.#shown = this.#picture = "";
     this.#size = null;
     this.#parts.viewer.clear();
+    this.#parts.top.replaceChildren();
+    this.#parts.told.replaceChildren();
     find("screen").hidden = true;
+    delete find("screen").dataset.id;
+    delete find("screen").dataset.state;
   }
 
   #show(screening) {
