@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from xrayedge import Preprocessing
+from xrayedge import Preprocessing, read
 from xrayedge.heatmap import evidence, overlay
 from xrayedge.opacities import Opacity
 
@@ -58,14 +58,28 @@ def test_the_image_under_the_colours_is_the_mean_of_areas(shape):
     assert np.abs(drawn[44:, : size[0], 0].astype(int) - expected).max() <= 1
 
 
-def test_colours_are_those_of_the_formula():
-    image = np.tile(np.linspace(0, 255, 768).astype(np.uint8), (768, 1))
-    drawn = overlay(image, hot_corner(), Preprocessing(), PROBABILITIES, "covid")
-    strength = np.clip(Preprocessing().restore(evidence(hot_corner(), 0), 768, 768) / 9.0, 0, 1)
+def in_floats(pixels: np.ndarray, activation_map: np.ndarray) -> np.ndarray:
+    """The image under its evidence, written down as it is meant: areas, colours, shares."""
+    scale = 768 / max(pixels.shape)
+    height, width = (max(1, round(side * scale)) for side in pixels.shape)
+    grey = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)[:, :, np.newaxis]
+    found = evidence(activation_map, 0)
+    strength = np.clip(Preprocessing().restore(found / found.max(), height, width), 0, 1)
     colours = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     share = 0.55 * strength[:, :, np.newaxis]
-    expected = image[:, :, np.newaxis] * (1 - share) + colours * share
-    assert np.abs(drawn[44:, :768] - expected).max() <= 2
+    return np.rint(grey * (1 - share) + colours * share)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_colours_are_those_of_the_formula(chest, spread):
+    somewhere = np.random.default_rng(0).normal(size=(7, 7, 3)).astype(np.float32)
+    activation_map = somewhere if spread else hot_corner()
+    ramp = np.tile(np.linspace(0, 255, 768).astype(np.uint8), (768, 1))
+    large = cv2.resize(read(chest).pixels, (2175, 2048), interpolation=cv2.INTER_CUBIC)
+    for image in (ramp, large):
+        drawn = overlay(image, activation_map, Preprocessing(), PROBABILITIES, "covid")
+        expected = in_floats(image, activation_map)
+        assert np.abs(drawn[44:, :768] - expected).max() <= 2
 
 
 def test_opacities_are_outlined_where_they_are():

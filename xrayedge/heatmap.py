@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -11,9 +12,13 @@ from numpy.typing import NDArray
 from .opacities import Opacity
 from .preprocessing import Preprocessing
 
+_Weight = TypeVar("_Weight", np.uint16, np.float32)
+
 _LONG_SIDE = 768
-#: Rows drawn at once, and a weight of one in the 16-bit sums of rows.
-_BAND, _ONE = 32, 256
+#: Rows drawn at once: few enough for a processor's cache, and many for each call.
+_BAND = 64
+#: A weight of one in the 16-bit sums of rows.
+_ONE = 256
 #: How much of the strongest place's colour is the map's.
 _COVER = 0.55
 _BAR_WIDTH, _BAR_TEXT_WIDTH, _MARGIN, _HEADER = 18, 92, 12, 44
@@ -26,9 +31,9 @@ _RESEARCH = "research software, not a medical device"
 _LEVELS = np.arange(256, dtype=np.uint8)[:, np.newaxis]
 _SHARES = _COVER * np.arange(256)[:, np.newaxis, np.newaxis] / 255.0
 _ADDED = np.rint(cv2.applyColorMap(_LEVELS, _COLOURS) * _SHARES).astype(np.uint8)
-#: Blue, green, red and an unused byte as one number, so that one look-up gives the whole colour.
-_ADDED_AT_ONCE = np.dstack([_ADDED, np.zeros_like(_LEVELS)]).view(np.int32)[:, :, 0]
 _LEFT = np.rint(255.0 * (1.0 - _SHARES)).astype(np.uint8)
+#: Blue, green, red and what is left as one number, so that one look-up gives all.
+_ADDED_AND_LEFT = np.dstack([_ADDED, _LEFT]).view(np.int32)[:, :, 0]
 
 
 def evidence(activation_map: NDArray[np.float32], channel: int) -> NDArray[np.float32]:
@@ -153,31 +158,51 @@ def _resized(
     """Bands of the resized image, ``uint8 [_BAND, width]``, and which rows they are.
 
     Where the image shrinks, each pixel is the mean of the area that it stands for, to one grey
-    level what OpenCV's ``INTER_AREA`` gives, in half the time: whole rows are added first, in 16
-    bits with weights of 8, and only then is each row shrunk. A band stays in the cache.
+    level what OpenCV's ``INTER_AREA`` gives, in less than half the time: whole rows are added, in
+    16 bits, then whole columns, as rows of the transposed band. A band stays in the cache.
     """
     if height > len(pixels) or width > pixels.shape[1]:
         enlarged = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
         yield slice(0, height), np.asarray(enlarged, np.uint8)
         return
-    edges = np.linspace(0.0, len(pixels), height + 1)
-    taps = (
-        np.floor(edges[:-1]).astype(np.intp)
-        + np.arange(int(np.ceil(len(pixels) / height)) + 1)[:, np.newaxis]
-    )
-    covered = np.minimum(edges[1:], taps + 1) - np.maximum(edges[:-1], taps)
-    weights = np.rint(np.maximum(covered, 0.0) * (_ONE * height / len(pixels)))
+    rows, shares = _covered(len(pixels), height)
+    columns, shares_across = _covered(pixels.shape[1], width)
+    weights = np.rint(_ONE * shares)
     # They are rounded, and must add up to one: the largest can take the difference.
     weights[weights.argmax(axis=0), np.arange(height)] += _ONE - weights.sum(axis=0)
-    taps = np.minimum(taps, len(pixels) - 1)
+    of_rows, of_columns = weights.astype(np.uint16), (shares_across / _ONE).astype(np.float32)
     for top in range(0, height, _BAND):
-        rows = slice(top, min(top + _BAND, height))
-        factors = weights[:, rows, np.newaxis].astype(np.uint16)
-        band = np.multiply(pixels[taps[0, rows]], factors[0], dtype=np.uint16)
-        for places, factor in zip(taps[1:, rows], factors[1:], strict=True):
-            band += np.multiply(pixels[places], factor, dtype=np.uint16)
-        shrunk = cv2.resize(band, (width, len(band)), interpolation=cv2.INTER_AREA)
-        yield rows, np.asarray(cv2.convertScaleAbs(shrunk, alpha=1.0 / _ONE), np.uint8)
+        band = slice(top, min(top + _BAND, height))
+        tall = np.asarray(cv2.transpose(_weighed(pixels, rows[:, band], of_rows[:, band])))
+        shrunk = cv2.convertScaleAbs(_weighed(tall, columns, of_columns))
+        yield band, np.asarray(cv2.transpose(shrunk), np.uint8)
+
+
+def _covered(length: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Which of ``length`` rows each of ``count`` new ones covers, and how much of it each makes up.
+
+    Both ``[taps, count]``; the shares of a column add up to 1.
+    """
+    edges = np.linspace(0.0, length, count + 1)
+    taps = (
+        np.floor(edges[:-1]).astype(np.intp)
+        + np.arange(int(np.ceil(length / count)) + 1)[:, np.newaxis]
+    )
+    covered = np.minimum(edges[1:], taps + 1) - np.maximum(edges[:-1], taps)
+    return np.minimum(taps, length - 1), np.maximum(covered, 0.0) * (count / length)
+
+
+def _weighed(
+    values: NDArray[Any], taps: NDArray[np.intp], weights: NDArray[_Weight]
+) -> NDArray[_Weight]:
+    """For each column of ``taps`` the sum of the rows that it names, each times its weight."""
+    kind, factors = weights.dtype, weights[:, :, np.newaxis]
+    # Take and multiply in place, because new memory costs more than the arithmetic.
+    sums: NDArray[_Weight] = np.multiply(values.take(taps[0], axis=0), factors[0], dtype=kind)
+    product = np.empty_like(sums)
+    for rows, factor in zip(taps[1:], factors[1:], strict=True):
+        sums += np.multiply(values.take(rows, axis=0), factor, out=product, dtype=kind)
+    return sums
 
 
 def _blend(grey: NDArray[np.uint8], strength: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
@@ -187,10 +212,10 @@ def _blend(grey: NDArray[np.uint8], strength: NDArray[np.float32], out: NDArray[
     the level and of both parts of the sum, at most two grey levels off.
     """
     level = _level(strength)
-    under = cv2.multiply(grey, cv2.LUT(level, _LEFT), scale=1.0 / 255.0)
-    colours = cv2.LUT(level, _ADDED_AT_ONCE).view(np.uint8).reshape(*level.shape, 4)
-    sums = cv2.add(cv2.cvtColor(under, cv2.COLOR_GRAY2BGRA), colours)
-    out[:] = cv2.cvtColor(sums, cv2.COLOR_BGRA2BGR)
+    found = cv2.LUT(level, _ADDED_AND_LEFT).view(np.uint8).reshape(*level.shape, 4)
+    under = cv2.multiply(grey, cv2.extractChannel(found, 3), scale=1.0 / 255.0)
+    sums = cv2.add(cv2.cvtColor(under, cv2.COLOR_GRAY2BGRA), found)
+    cv2.cvtColor(sums, cv2.COLOR_BGRA2BGR, dst=out)
 
 
 def _outline(image: NDArray[np.uint8], opacity: Opacity, scale: float) -> None:
