@@ -85,8 +85,11 @@ def browser():
         running = driver.chromium.launch(
             executable_path=program,
             timeout=MILLISECONDS,
-            # A sandbox can't be made by root.
-            args=["--no-sandbox"] if os.geteuid() == 0 else [],
+            args=[
+                "--host-resolver-rules=MAP *.example 127.0.0.1",  # as foreign names may
+                # A sandbox can't be made by root.
+                *(["--no-sandbox"] if os.geteuid() == 0 else []),
+            ],
         )
         yield running
         running.close()
@@ -165,9 +168,10 @@ class Visit:
         return shown.get_attribute("data-id")
 
     def with_result(self):
-        """The page with a result on it: the newest, or the example's where there is none."""
+        """The page with a result on it: the newest image's, or the example's where it has none."""
         self.open()
-        there = self.page.locator("#arrivals .card").count()
+        newest = self.api("/screenings?limit=1")["screenings"]
+        there = newest and newest[0]["state"] == "done"
         self.shown = self.finished() if there else self.click_example()
         return self
 

@@ -1,10 +1,21 @@
 """The console's page for its people: log-in, roles, settings, keyboard, small screens, paper."""
 
 import importlib.util
+import sqlite3
+import threading
+from contextlib import closing, contextmanager
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from browsing import StationProcess, Visit, browser
+from browsing import MILLISECONDS, StationProcess, Visit, browser, playwright
+from counted import REFERENCE, drawn, put
+
+from xrayedge.station import monitor
+from xrayedge.station.records import RECENT_IMAGES, REFERENCE_IMAGES
+from xrayedge.station.state import DATABASE
+from xrayedge.station.store import MAX_REFUSALS, Store
 
 #: Each view, and what is in it once it is filled.
 VIEWS = {
@@ -18,6 +29,20 @@ VIEWS = {
 PASSWORDS = {"rita": "long enough to read", "olaf": "long enough to operate"}
 NARROW = {"width": 360, "height": 740}
 SERIOUS = ("serious", "critical")
+#: A PACS that is away.
+TABLES = """\
+[[destination]]
+name = "pacs"
+host = "127.0.0.1"
+port = 1
+ae = "NOBODY"
+kinds = ["sr"]
+"""
+#: A page of another site, which tries to use whoever is logged in to the station.
+FOREIGN = """\
+<form method="post" action="{url}api/v1/example"><button>Win</button></form>
+<img src="{url}static/icon.svg" alt="">
+"""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +53,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def station(tmp_path_factory):
-    running = StationProcess(tmp_path_factory.mktemp("station"))
+    running = StationProcess(tmp_path_factory.mktemp("station"), tables=TABLES)
     yield running.start()
     running.stop()
 
@@ -53,6 +78,34 @@ def visit(chromium, station):
     yield one
     one.close()
     one.check()
+
+
+@pytest.fixture
+def store(station):
+    """The running station's database, as `station queue` opens it."""
+    opened = Store(station.state / DATABASE)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def another_site(content):
+    """A server of one page; its port."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(content.encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
 
 
 def log_in(visit, user, password):
@@ -97,6 +150,21 @@ def test_a_session_that_ended_asks_for_the_password_and_hides_what_was_shown(
     page.locator("#days .card").first.wait_for()
     page.get_by_role("button", name="Log out").click()
     page.locator("#view-login").wait_for()
+    visit.close()
+
+
+def test_a_session_that_the_station_ended_asks_for_the_password_by_itself(chromium, guarded):
+    visit = Visit(chromium, guarded.url)
+    page = log_in(visit, "olaf", PASSWORDS["olaf"])
+    visit.connected()
+    visit.click_example()
+    guarded.kill()
+    page.locator("#lost").wait_for()
+    guarded.start()
+    page.locator("#view-login").wait_for()
+    assert "Your session has ended." in page.locator("#login-why").inner_text()
+    assert not page.locator("#lost").is_visible()
+    assert page.locator("#verdict").count() == 0
     visit.close()
 
 
@@ -150,6 +218,81 @@ def test_a_change_of_the_operating_point_is_seen_by_all_audited_and_holds_for_la
     assert visit.api(f"/screenings/{before}")["result"]["operating_point"] == "balanced"
 
 
+def test_an_altered_record_is_found(visit, station, store):
+    store.audit("somebody", "operating point", "balanced", "sensitive")
+    entry = store.audit_before(limit=1)[0]
+    page = visit.open("audit").page
+    page.get_by_role("button", name="Check the record").click()
+    page.get_by_text("none altered").wait_for()
+
+    def write(who):
+        with closing(sqlite3.connect(station.state / DATABASE)) as sql, sql:
+            sql.execute("UPDATE audit SET who = ? WHERE id = ?", (who, entry.id))
+
+    write("nobody")
+    page.get_by_role("button", name="Check the record").click()
+    page.get_by_text(f"Altered at entry {entry.id}.").wait_for()
+    write("somebody")
+
+
+def test_what_failed_is_shown_and_sent_again(visit, store, chest):
+    page = visit.open().page
+    visit.choose(chest)
+    *_, send = store.sends(states=("queued",))
+    for _ in range(MAX_REFUSALS):
+        store.mark_refused(send.id, "refused, status A900")
+    page.locator("#sending-count", has_text="1").wait_for()
+    visit.go("sending")
+    row = page.locator("#sending tbody tr")
+    assert row.locator("td").all_inner_texts()[:3] == ["pacs", "report", "refused, status A900"]
+    assert serious(page) == []
+    row.get_by_role("button", name="Send again").click()
+    row.wait_for(state="detached")
+    assert not page.locator("#sending-count").is_visible()
+    assert store.sends(states=("failed",)) == []
+    assert visit.api("/queue")["destinations"][0]["waiting"] >= 1
+
+
+def test_changed_images_are_told_and_can_be_accepted(visit, store):
+    page = visit.open("monitor").page
+    page.locator('.sentence[data-changed="false"]').wait_for()
+    put(store, drawn(REFERENCE_IMAGES, 1))
+    put(store, drawn(RECENT_IMAGES, 2, brightness=160.0))
+    assert monitor.note_changes(store, REFERENCE, date.today())
+    told = page.locator('.sentence[data-changed="true"]')
+    told.wait_for()  # by itself
+    assert "Images changed: the last 200 images of UNIT1" in told.inner_text()
+    assert "brightness" in page.locator('.plot[data-changed="true"]').inner_text().casefold()
+    charts = page.locator(".plot svg")
+    playwright.expect(charts).to_have_count(page.locator(".plot").count(), timeout=MILLISECONDS)
+    assert serious(page) == []
+    tile = page.locator(".tile", has_text="UNIT1")
+    tile.get_by_role("button", name="Take them as the new reference").click()
+    page.locator('.sentence[data-changed="false"]').wait_for()
+    assert store.audit_before(limit=1)[0].what == "monitor: new reference"
+
+
+@pytest.mark.parametrize("site", ["other.example", "127.0.0.1"])
+def test_another_site_sends_nothing_and_shows_nothing(chromium, station, store, site):
+    visit = Visit(chromium, station.url).open()
+    before = store.jobs(limit=1)
+    with another_site(FOREIGN.format(url=station.url)) as port:
+        page = visit.page
+        page.goto(f"http://{site}:{port}/")
+        assert page.locator("img").evaluate("(one) => one.naturalWidth") == 0
+        page.get_by_role("button", name="Win").click()
+        page.get_by_text("Another site asked for this.").wait_for()
+    assert store.jobs(limit=1) == before
+    visit.close()
+
+
+def test_a_foreign_name_that_leads_here_shows_nothing(chromium, station):
+    visit = Visit(chromium, station.url.replace("127.0.0.1", "rebound.example"))
+    assert visit.page.goto(visit.url).status == 421
+    assert "The console is not called by this name." in visit.page.content()
+    visit.close()
+
+
 def test_the_keyboard_alone_screens_looks_and_finds_its_way(visit):
     page = visit.with_result().page
     page.reload(wait_until="commit")  # so that nothing has the focus
@@ -190,26 +333,43 @@ def test_nothing_is_wider_than_a_telephone(chromium, station):
     visit.check()
 
 
-def test_axe_finds_nothing_serious_in_light_or_dark(visit):
+def serious(page):
+    """What axe-core finds of the page as it is, in light and in dark."""
     found = importlib.util.find_spec("axe_playwright_python")
     if found is None:
         pytest.skip("axe-core is not here: pip install axe-playwright-python")
-    axe = (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+    page.evaluate((Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+    findings = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        result = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+        assert result["passes"]  # it looked
+        findings += [
+            (scheme, one["id"], [node["html"] for node in one["nodes"]])
+            for one in result["violations"]
+            if one["impact"] in SERIOUS
+        ]
+    return findings
+
+
+def test_axe_finds_nothing_serious_in_any_view(visit):
     page = visit.with_result().page
     page.locator("#no-image").wait_for(state="hidden")
-    page.evaluate(axe)
     for view, content in VIEWS.items():
         visit.go(view)
         page.locator(content).first.wait_for()
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-            serious = [
-                (view, scheme, one["id"], [node["html"] for node in one["nodes"]])
-                for one in found["violations"]
-                if one["impact"] in SERIOUS
-            ]
-            assert serious == []
+        assert (view, serious(page)) == (view, [])
+
+
+def test_axe_finds_nothing_serious_in_a_refusal_or_a_log_in(visit, chromium, guarded, tmp_path):
+    (tmp_path / "letter.png").write_bytes(b"no image")
+    visit.open().choose(tmp_path / "letter.png", "refused")
+    assert serious(visit.page) == []
+    other = Visit(chromium, guarded.url)
+    page = log_in(other, "olaf", "a guess at it")
+    page.locator("#login-problem .problem").wait_for()
+    assert serious(page) == []
+    other.close()
 
 
 def test_colours_follow_the_switch_and_are_remembered(visit):
