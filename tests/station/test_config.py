@@ -87,6 +87,7 @@ def test_an_empty_file_is_the_default(tmp_path):
         ("[screen]\nrefusals = 'all'", r'\[screen\] refusals must be "none" or "sr"'),
         ("[folder]\npattern = '*'", r"\[folder\] path is missing"),
         ("[keep]\ndays = -1", r"\[keep\] days must be from 0"),
+        ("[keep]\nevents = 10", r"\[keep\] events must be from 1000"),
     ],
 )
 def test_a_mistake_gets_one_line_that_names_it(tmp_path, text, said):

@@ -162,6 +162,8 @@ def test_what_is_dropped_and_is_no_image_is_refused_with_a_remedy(visit):
     assert "Damaged, or not an image." in told
     assert "What to do: Export the image again as DICOM, PNG or JPEG." in told
     assert text(visit, "#no-image") == "There is no image to show."
+    assert not visit.page.locator(".viewer-tools").is_visible()
+    assert "patient's age" not in told
     assert "letter.png" not in visit.page.content()
 
 

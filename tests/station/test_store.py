@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from xrayedge.errors import StationError
+from xrayedge.station.config import ConsoleConfig, KeepConfig, StationConfig
 from xrayedge.station.records import Measured, NewJob, NewObject, Outcome
+from xrayedge.station.service import Station
 from xrayedge.station.store import MAX_CRASHES, MAX_REFUSALS, TOTAL_SECONDS, Store
 
 DAY = 86_400.0
@@ -130,6 +132,27 @@ def test_a_clock_that_is_corrected_deletes_nothing(store):
     store.count_day(date(1970, 1, 1))
     store.count_day(date(2026, 1, 1))  # one day, whatever the clock jumped
     assert store.forget_old(30, time.time() + 20_000 * DAY).jobs == ()
+
+
+def test_of_the_events_the_newest_are_kept(store):
+    for number in range(30):
+        store.warn(f"warning {number}")
+    store.forget_events(10)
+    assert [one.detail for one in store.events()] == [f"warning {n}" for n in range(20, 30)]
+    last = store.last_event()
+    store.forget_events(10)
+    assert len(store.events()) == 10
+    store.warn("another")
+    assert store.last_event() == last + 1
+
+
+def test_a_running_station_deletes_old_events(state):
+    keep = KeepConfig(days=None, events=5)
+    station = Station(StationConfig(console=ConsoleConfig(enabled=False), keep=keep), state)
+    for number in range(8):
+        state.store.warn(f"warning {number}")
+    station._keep_house(0.0)
+    assert [one.detail for one in state.store.events()] == [f"warning {n}" for n in range(3, 8)]
 
 
 def test_what_waits_for_commitment_is_kept(store):

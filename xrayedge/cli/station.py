@@ -277,4 +277,5 @@ max_bytes = 128_000_000       # of one image that a browser sends
 [keep]
 days = 30                     # then deleted, once every destination has it; 0: kept for ever
 free_mb = 500                 # nothing is received when the disk has less
+events = 100_000              # the newest; older ones are deleted
 """

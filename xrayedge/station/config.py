@@ -20,6 +20,7 @@ Refusals = Literal["none", "sr"]
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOOPBACK_NAMES = ("localhost", "localhost.")
 _MAX_CONFIG_BYTES = 1_000_000
+_LEAST_EVENTS = 1000  # a page that was away asks for half as many
 
 
 @dataclass(frozen=True)
@@ -188,10 +189,13 @@ class KeepConfig:
         keeps them for ever.
     free_mb
         Free megabytes on the disk below which nothing more is received.
+    events
+        So many of the newest events are kept, whatever the clock says.
     """
 
     days: int | None = 30
     free_mb: int = 500
+    events: int = 100_000
 
 
 @dataclass(frozen=True)
@@ -391,6 +395,10 @@ def _folder(table: Table) -> FolderConfig:
 def _keep(table: Table) -> KeepConfig:
     default = KeepConfig()
     days = table.integer("days", default.days or 0, 0, 36_500)
-    keep = KeepConfig(days or None, table.integer("free_mb", default.free_mb, 0, 10_000_000))
+    keep = KeepConfig(
+        days or None,
+        table.integer("free_mb", default.free_mb, 0, 10_000_000),
+        table.integer("events", default.events, _LEAST_EVENTS, 100_000_000),
+    )
     table.done()
     return keep

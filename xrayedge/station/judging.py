@@ -193,5 +193,5 @@ def note(compared: Sequence[Compared]) -> str | None:
     titles = _listed([one.title[0].lower() + one.title[1:] for one in unlike])
     return (
         f"Unlike the images that the model was made from in {titles}. That is usual at a new "
-        "hospital; `xrayedge calibrate` fits the model to it."
+        "hospital; the command xrayedge calibrate fits the model to it."
     )

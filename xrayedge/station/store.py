@@ -656,6 +656,11 @@ class Store:
                 objects=tuple(objects),
             )
 
+    def forget_events(self, kept: int) -> None:
+        """Delete all events but the newest ``kept``; their numbers are not given again."""
+        with self._transaction() as sql:
+            sql.execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (kept,))
+
     def known_files(self) -> set[str]:
         """Names of every file that a job or an object has."""
         rows = self._all("SELECT file FROM jobs UNION ALL SELECT file FROM objects")

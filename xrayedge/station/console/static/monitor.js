@@ -30,7 +30,8 @@ export class Monitor {
   }
 
   #show(told) {
-    const units = told.units ?? [];
+    const changed = (one) => Number(one.state === "changed");
+    const units = (told.units ?? []).sort((one, other) => changed(other) - changed(one));
     const titles = new Map((told.measures ?? []).map((one) => [one.name, one]));
     find("monitor").replaceChildren(
       sentence(told.sentence, units),
@@ -70,21 +71,21 @@ export class Monitor {
         `${unit.reference_images} of ${unit.reference_wanted} first images, ${unit.recent_images} after them`,
       ),
     ];
+    const button = (text, onclick) =>
+      make("button", { type: "button", class: "small", onclick }, text);
+    const buttons = make("div", { class: "row" });
     if (several) {
       const show = () => {
         this.#unit = unit.name;
         this.load();
       };
-      parts.push(
-        make("button", { type: "button", class: "small", onclick: show }, "Show its images"),
-      );
+      buttons.append(button("Show its charts", show));
     }
     if (this.#may && unit.state === "changed") {
       const accept = () => this.#accept(unit.name);
-      parts.push(
-        make("button", { type: "button", onclick: accept }, "Take them as the new reference"),
-      );
+      buttons.append(button("Take them as the new reference", accept));
     }
+    if (buttons.children.length) parts.push(buttons);
     return make("section", { class: "panel tile", data: { state: unit.state } }, parts);
   }
 
@@ -113,7 +114,7 @@ function sentence(changed, units) {
 }
 
 function numbers({ reject_rate: rejected, latency_ms: latency, disk_free_mb: disk, queue }) {
-  const milliseconds = (value) => (typeof value === "number" ? `${Math.round(value)} ms` : "–");
+  const milliseconds = (value) => (typeof value === "number" ? words.milliseconds(value) : "–");
   const waiting = queue?.waiting ?? queue;
   return [
     ["Not screened today", typeof rejected === "number" ? words.percent(rejected) : "–"],

@@ -45,7 +45,11 @@ export function facts(screening, size) {
   }
   if (result?.probabilities) parts.push(probabilities(result));
   if (result?.status === "screened") parts.push(opacities(result.opacities ?? [], size));
-  if (result?.warnings?.length) parts.push(warnings(result.warnings));
+  // Of an image without a result the age is no matter; that it is another view may be the reason.
+  const codes = (result?.warnings ?? []).filter(
+    (code) => screening.state === "done" || code !== "age-unknown",
+  );
+  if (codes.length) parts.push(warnings(codes));
   if (screening.deliveries.length) parts.push(deliveries(screening.deliveries));
   if (result?.model) parts.push(made(result));
   return parts;
@@ -122,7 +126,7 @@ function made(result) {
     ["Model", `${result.model} ${result.version}`],
     ["Operating point", result.operating_point],
     ["Engine", `${result.engine}, ${result.precision}`],
-    ["Time", result.timings_ms?.total ? `${Math.round(result.timings_ms.total)} ms` : null],
+    ["Time", result.timings_ms?.total ? words.milliseconds(result.timings_ms.total) : null],
     [
       "Frontal score",
       typeof result.frontal_score === "number" ? words.percent(result.frontal_score) : null,

@@ -162,6 +162,7 @@ export class ScreeningView {
     const status = screening.result?.status;
     const has = status === "screened" || status === "rejected";
     const waiting = screening.state === "received" || screening.state === "screening";
+    find("screen").dataset.image = String(has || waiting);
     this.#note(has ? "" : waiting ? "The image is being screened." : "There is no image to show.");
     if (!has || this.#picture === screening.id) return;
     this.#picture = screening.id;
@@ -195,6 +196,7 @@ export class ScreeningView {
 
   #failed(error) {
     find("screen").hidden = false;
+    find("screen").dataset.image = "false";
     this.#parts.viewer.clear();
     this.#parts.top.replaceChildren(problem(error));
     this.#parts.told.replaceChildren();

@@ -82,6 +82,8 @@ export function percent(share) {
   if (share > 0.99 && share < 1) return ">\u00a099\u00a0%";
   return `${Math.round(100 * share)}\u00a0%`;
 }
+export const milliseconds = (value) =>
+  value < 1 ? "<\u00a01\u00a0ms" : `${Math.round(value)}\u00a0ms`;
 export const score = (value) => value.toFixed(2);
 
 const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
