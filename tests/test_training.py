@@ -1,6 +1,7 @@
 """Training on small images, with the frontal check's network: seconds, not minutes."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -46,7 +47,7 @@ def dataset(tmp_path_factory):
     return load_dataset(root)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe():
     phases = (
         Phase(epochs=1, learning_rate=1e-3, first_block=None),
@@ -59,21 +60,28 @@ def run(dataset, recipe, out, progress=None):
     return train(dataset, recipe, out, data_name={"name": "discs", "where": []}, progress=progress)
 
 
-def test_a_run_says_how_it_was_made(dataset, recipe, tmp_path):
-    record = run(dataset, recipe, tmp_path)
+@pytest.fixture(scope="module")
+def finished(dataset, recipe, tmp_path_factory):
+    """The folder of a whole run, which no test changes, and what `train` returned."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return folder, run(dataset, recipe, folder)
+
+
+def test_a_run_says_how_it_was_made(dataset, recipe, finished):
+    folder, record = finished
     assert record.finished
     assert len(record.history) == recipe.epochs
-    assert RunRecord.read(tmp_path) == record
+    assert RunRecord.read(folder) == record
     assert record.recipe == recipe
     assert record.data["digest"] == dataset.digest()
     assert record.versions["keras"] == keras.__version__
-    assert not (tmp_path / CHECKPOINT).exists()
-    values = json.loads((tmp_path / "run.json").read_text())
+    assert not (folder / CHECKPOINT).exists()
+    values = json.loads((folder / "run.json").read_text())
     assert values["best_epoch"] == record.best_epoch
 
 
-def test_an_interrupted_run_ends_like_one_that_was_not(dataset, recipe, tmp_path):
-    whole = run(dataset, recipe, tmp_path / "whole")
+def test_an_interrupted_run_ends_like_one_that_was_not(dataset, recipe, finished, tmp_path):
+    folder, whole = finished
 
     class PowerCut(Exception):
         pass
@@ -91,17 +99,17 @@ def test_an_interrupted_run_ends_like_one_that_was_not(dataset, recipe, tmp_path
     for one, other in zip(whole.history, resumed.history, strict=True):
         assert one.val_loss == pytest.approx(other.val_loss, rel=1e-3)
     first, second = (
-        keras.saving.load_model(tmp_path / name / MODEL, compile=False).get_weights()
-        for name in ("whole", "cut")
+        keras.saving.load_model(one / MODEL, compile=False).get_weights()
+        for one in (folder, tmp_path / "cut")
     )
     for one, other in zip(first, second, strict=True):
         assert np.allclose(one, other, atol=1e-4)
 
 
-def test_a_run_can_begin_with_another_ones_model(dataset, recipe, tmp_path):
-    first = run(dataset, recipe, tmp_path / "first")
+def test_a_run_can_begin_with_another_ones_model(dataset, recipe, finished, tmp_path):
+    folder, first = finished
     gentle = replace(recipe, phases=(Phase(epochs=1, learning_rate=1e-9, first_block=1),))
-    names = {"data_name": {"name": "discs"}, "start": tmp_path / "first"}
+    names = {"data_name": {"name": "discs"}, "start": folder}
     second = train(dataset, gentle, tmp_path / "second", **names)
     assert second.start == first.to_dict()
     assert second.history[0].val_loss == pytest.approx(
@@ -219,8 +227,8 @@ def test_pruning_without_val_fails_first(dataset, recipe, tmp_path):
     assert not (tmp_path / "narrow").exists()
 
 
-def test_a_finished_or_foreign_run_is_not_overwritten(dataset, recipe, tmp_path):
-    run(dataset, recipe, tmp_path)
+def test_a_finished_or_foreign_run_is_not_overwritten(dataset, recipe, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     before = (tmp_path / MODEL).read_bytes()
     with pytest.raises(RunError, match="finished"):
         run(dataset, recipe, tmp_path)
