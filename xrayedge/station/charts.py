@@ -1,4 +1,4 @@
-"""The monitor's charts as SVG: no script and no style, so that the strictest page may hold them.
+"""The monitor's charts as SVG, without scripts or styles, so that any CSP allows them.
 
 Everything is drawn in ``currentColor``, the page's colour of text, light or dark; two series differ
 by filling and outline, not by colour. Title and description say in words what is to be seen.
@@ -127,7 +127,7 @@ def days(counts: Mapping[str, tuple[int, int]]) -> str:
 
 
 def percentile(bins: Sequence[int], edges: Sequence[float], share: float) -> float | None:
-    """The value up to which a share of the images lies, on a logarithmic scale within its bin.
+    """The value below which a share of the images lies, interpolated logarithmically in its bin.
 
     ``edges`` are upper ones; the first bin has no lower and the last no upper one, and give theirs.
     """
@@ -219,5 +219,5 @@ def _short(value: Any) -> str:
 
 
 def _clean(text: str) -> str:
-    """Text for XML, which forbids control characters; a unit's name comes out of a file."""
+    """Text for XML, which forbids control characters; a unit's name comes from a file."""
     return escape("".join(one if one.isprintable() else " " for one in text))

@@ -1,4 +1,4 @@
-"""Whether recent images spread as those of the reference do: the population stability index.
+"""Whether recent images are distributed as the reference's: the population stability index.
 
 Between shares ``p`` and ``q`` of the same bins it is the sum of ``(p - q) * log(p / q)``. By the
 usual rule of thumb up to 0.1 is no change and from 0.25 on a large one (Siddiqi 2006, "Credit risk
@@ -17,13 +17,13 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-#: Fewer images on either side say nothing.
+#: With fewer images on either side nothing is compared.
 LEAST_IMAGES = 100
 #: An index up to here is no large change, however many images show it.
 LARGE_CHANGE = 0.25
 #: How often chance alone may pass the limit, each time that one measure is looked at.
 FALSE_ALARM = 1e-4
-#: Least share of all images in a bin; smaller ones are joined with the next.
+#: Least share of all images in a bin; smaller bins are merged with the next.
 LEAST_SHARE = 0.1
 #: Added to each bin, so that an empty one has a logarithm (Jeffreys' prior).
 _SMOOTHING = 0.5
@@ -60,7 +60,7 @@ def stability(
     reference, recent
         Counts of each bin.
     join
-        Whether neighbours are joined until each bin has `LEAST_SHARE` of both sides' images.
+        Whether neighbours are merged until each bin has `LEAST_SHARE` of both sides' images.
     """
     counts = np.array([reference, recent], np.float64)
     images = counts.sum(axis=1)
@@ -76,7 +76,7 @@ def stability(
 
 
 def _joined(counts: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Neighbours joined, from the left, until each bin has this share of both sides' mean."""
+    """Merge neighbours from the left until each bin has this share of both sides' mean."""
     weights = (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
     starts, weight = [0], 0.0
     for number, one in enumerate(weights[:-1]):

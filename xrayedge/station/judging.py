@@ -2,9 +2,9 @@
 
 Each unit's images are compared with its own first ones, `records.REFERENCE_IMAGES` of them. The
 bundle's histograms would be a worse reference: they pool many hospitals, and no single one spreads
-as they do. They are told beside, in a note.
+as they do. A note says where a unit differs from them.
 
-It says "images changed" and nothing of how good results are, which no station can know.
+The message is "images changed". It says nothing about accuracy, which no station can know.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REFUSED = ("screened", "refused")  # what is compared of the outcomes
 
 @dataclass(frozen=True)
 class Reference:
-    """What the model and the hospital's profile bring to compare with.
+    """What the model provides to compare with.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def state_of(unit: Unit, compared: Sequence[Compared]) -> str:
 
 
 def sentence(unit: Unit, compared: Sequence[Compared]) -> str | None:
-    """What an operator is told where a unit's images changed."""
+    """What an operator is told if a unit's images changed."""
     changed = [one.title[0].lower() + one.title[1:] for one in compared if has_changed(one)]
     if not changed:
         return None

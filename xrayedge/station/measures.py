@@ -1,4 +1,4 @@
-"""What is counted of each image, and in which bins: nothing that says whose image it was.
+"""What is counted for each image, and in which bins: nothing that identifies the patient.
 
 The bins never change, so that days can be added up and an older release's counts stay right; a new
 reason goes to the end of `OUTCOMES`.
@@ -38,14 +38,14 @@ OUTCOME, LATENCY = "outcome", "latency"
 FRONTAL, GREY_MEAN, GREY_CONTRAST = "frontal-score", "grey-mean", "grey-contrast"
 _PROBABILITY = "probability-"
 _BINS = 20  # as of the histograms that a bundle carries; see `reference.histogram`
-#: Upper edges in milliseconds: four bins to a doubling, from 1 ms to 65.5 s, and one for what is
+#: Upper edges in milliseconds: four bins per doubling, from 1 ms to 65.5 s, and one for what is
 #: longer.
 LATENCY_EDGES = tuple(2.0 ** (step / 4.0) for step in range(65))
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that is counted of each image.
+    """A number that is counted for each image.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def measures(classes: Sequence[str]) -> tuple[Measure, ...]:
 
 
 def measured(screening: Screening, station: str) -> Measured:
-    """What one result counts.
+    """What is counted for one result.
 
     Scores and grey values are of images that were screened, as those of the histograms that a
     bundle carries; refused ones count by their reason.
@@ -115,7 +115,7 @@ def measured(screening: Screening, station: str) -> Measured:
 
 
 def carried(histograms: ReferenceHistograms | None, measure: Measure) -> list[int] | None:
-    """A measure's counts in what a bundle carries; `None` where it has no such bins."""
+    """A measure's counts in the bundle's histograms; `None` if these have no such bins."""
     if histograms is None:
         return None
     if measure.name.startswith(_PROBABILITY):

@@ -1,4 +1,4 @@
-"""Memory that glibc keeps for later is given back: a station runs for months beside others."""
+"""Return memory that glibc holds back: a station runs for months beside other programs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _HEAPS = 1
 
 
 def share_one_heap() -> None:
-    """Let all threads that are started from now on allocate from one heap."""
+    """Make all threads that are started from now on share one heap."""
     mallopt = _function("mallopt")
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 def give_back() -> None:
-    """Give what an image took back to the system."""
+    """Return the memory that an image took to the system."""
     malloc_trim = _function("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(ctypes.c_size_t(0))

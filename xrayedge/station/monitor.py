@@ -1,4 +1,4 @@
-"""What the station tells of its images and of itself: to the console, to the events, to Prometheus.
+"""What the station reports on its images and itself: for the console, the events and Prometheus.
 
 `judging` says whether images changed; here it is put into words, numbers and charts.
 """
@@ -37,18 +37,18 @@ _DAYS_SHOWN = 30
 _LATENCY_DAYS = 7
 _MB = 1_000_000
 _EVENT = "monitor"
-_BINS_A_BUCKET = 4  # one bucket to a doubling is enough for Prometheus
+_BINS_A_BUCKET = 4  # one bucket per doubling is enough for Prometheus
 
 
 def note_changes(store: Store, reference: Reference, today: date) -> bool:
-    """Write an event where images changed, once a day at most; whether one was written."""
+    """Write an event if images changed, at most once a day; returns whether one was written."""
     sentences = [sentence(unit, compare(unit, reference)) for unit in store.units()]
     said = " ".join(filter(None, sentences))
     return bool(said) and store.note_once_a_day(_EVENT, said, today)
 
 
 def accept(store: Store, unit: str, who: str) -> None:
-    """Take a unit's recent images as its reference from now on; the audit says who did.
+    """Make a unit's recent images its reference from now on; the audit records who did.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def plots(reference: Reference) -> tuple[str, ...]:
 
 
 def plot(store: Store, reference: Reference, measure: str, unit: str | None = None) -> str:
-    """A chart as SVG, to be put into a page: it takes the page's colour of text.
+    """A chart as SVG, to be embedded in a page: it takes the page's text colour.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def _latency_bins(store: Store, today: date) -> list[int]:
 
 
 def _latency(bins: Sequence[int]) -> dict[str, float | None]:
-    """Percentiles of the last days in milliseconds, as exact as the bins: to a fifth."""
+    """Latency percentiles of the last days in milliseconds, to the bins' precision of a fifth."""
     return {
         f"p{one}": charts.percentile(bins, LATENCY_EDGES, one / 100.0) for one in charts.PERCENTILES
     }
@@ -308,6 +308,6 @@ def metrics(store: Store, reference: Reference) -> str:
 
 
 def _buckets(bins: Sequence[int]) -> list[int]:
-    """Bins of the latency joined, so that every `_BINS_A_BUCKET`-th edge is left."""
+    """Latency bins merged so that every `_BINS_A_BUCKET`-th edge remains."""
     inner = range(1, len(bins) - 1, _BINS_A_BUCKET)
     return [bins[0], *(sum(bins[first : first + _BINS_A_BUCKET]) for first in inner), bins[-1]]

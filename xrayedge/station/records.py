@@ -1,4 +1,4 @@
-"""What the store takes and gives: one frozen dataclass for each kind of row."""
+"""What the store takes and returns: one frozen dataclass for each kind of row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Origin = Literal["dicom", "folder", "console", "example"]
 
 #: A unit's first images are what its later ones are compared with.
 REFERENCE_IMAGES = 200
-#: So many of the last ones are compared.
+#: How many of the most recent ones are compared.
 RECENT_IMAGES = 200
 
 
@@ -173,7 +173,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened, for the console: ids grow, so that a reader can go on from one.
+    """Something that happened, for the console: ids grow, so that a reader can resume from one.
 
     Kinds: ``received``, ``screening``, ``screened``, ``refused``, ``set-aside``, ``queued``,
     ``waiting``, ``sent``, ``committed``, ``failed``, ``warning``, ``deleted``, ``setting``,
@@ -243,7 +243,7 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one image counts for the monitor; nothing in it says whose image it was.
+    """What the monitor counts for one image; nothing in it identifies the patient.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Unit:
-    """The images that are kept of one unit, to see whether they change: bins of each measure.
+    """The images of one unit that are compared to detect changes: their bins of each measure.
 
     Parameters
     ----------

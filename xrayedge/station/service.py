@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _DEFAULT_AE = "XRAYEDGE"
 _LOOK_SECONDS = 0.5
 _KEEP_HOUSE_SECONDS = 60.0
-# A day counts in service once the process has run so long: one that starts over and over, with a
-# clock that is set at each start, lets no day pass.
+# A day counts as a day in service once the process has run this long. A process that restarts over
+# and over, with a clock that is set at each start, counts none.
 _DAY_COUNTS_AFTER = 3600.0
 _EXIT_SECONDS = 60.0
 
@@ -74,7 +74,7 @@ class Station:
             from .console.server import Console
 
             self._console = Console(config, state, worker)
-            # First: an address that can't be listened on ends the start.
+            # First, because an address that can't be listened on must fail the start.
             self._parts.insert(0, self._console)
         self._stop = threading.Event()
 
@@ -102,16 +102,16 @@ class Station:
             part.start()
 
     def request_stop(self) -> None:
-        """Let `run` come back; may be called by a signal's handler."""
+        """Make `run` return; may be called from a signal handler."""
         self._stop.set()
 
     def run(self) -> None:
-        """Keep house until `request_stop`, then stop.
+        """Do the periodic work until `request_stop`, then stop.
 
         Raises
         ------
         StationError
-            A part ended by an error that nobody foresaw; the process must end with it.
+            A part ended with an unexpected error; the process must end with it.
         """
         started = time.monotonic()
         next_look = 0.0
@@ -126,7 +126,7 @@ class Station:
             self.stop()
 
     def stop(self) -> None:
-        """Take nothing new, finish the image and the objects in work, and end."""
+        """Accept nothing new, finish the image and the objects in progress, and end."""
         if self._listener is not None:
             self._listener.stop()
         for part in self._parts:
@@ -160,7 +160,7 @@ class Station:
 
 
 def carrier(destination: Destination, config: StationConfig, state: StateFolder) -> Carrier:
-    """The way to a destination.
+    """The carrier for a destination.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def carrier(destination: Destination, config: StationConfig, state: StateFolder)
 
 
 def check_destinations(config: StationConfig, state: StateFolder) -> dict[str, tuple[bool, str]]:
-    """Echo every destination: whether it is there, and a line that says what it said."""
+    """Echo every destination: whether it answers, and a line with its answer."""
     found = {}
     for one in config.destinations:
         try:
@@ -189,7 +189,7 @@ def check_destinations(config: StationConfig, state: StateFolder) -> dict[str, t
 
 
 def open_state(path: Path, config: StationConfig, stack: ExitStack) -> StateFolder:
-    """Open the state folder for a station's process: files that it makes are its user's alone."""
+    """Open the state folder for a station's process, whose files only its user can read."""
     os.umask(0o077)
     return stack.enter_context(StateFolder(path, free_mb=config.keep.free_mb))
 
@@ -201,7 +201,7 @@ def _new_uid() -> str:
 
 
 def _keep_quiet() -> None:
-    """Logs and warnings of libraries quote what is in a file or in a request."""
+    """Silence the libraries: their logs and warnings quote files and requests."""
     from pydicom import config
 
     config.settings.reading_validation_mode = config.IGNORE

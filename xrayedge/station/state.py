@@ -93,7 +93,7 @@ class StateFolder:
 
     @property
     def set_aside(self) -> Path:
-        """Images that ended the process again and again."""
+        """Images that repeatedly crashed the process."""
         return self.path / "set-aside"
 
     def __enter__(self) -> StateFolder:
@@ -109,11 +109,11 @@ class StateFolder:
         self._lock.close()
 
     def use_as_temporary_folder(self) -> None:
-        """Let everything in this process that makes temporary files make them in ``tmp``."""
+        """Make ``tmp`` the folder for all temporary files of this process."""
         tempfile.tempdir = str(self.tmp)
 
     def has_room(self) -> bool:
-        """Whether the disk has more free space than must stay."""
+        """Whether the disk has more free space than must be kept free."""
         return shutil.disk_usage(self.path).free >= self._free
 
     def image(self, job: Job) -> Path:
@@ -122,7 +122,7 @@ class StateFolder:
         return path if path.exists() else self.set_aside / job.file
 
     def operating_point(self, default: str) -> str:
-        """The operating point for images that come now: the console's, or the default."""
+        """The operating point for images that arrive now: the console's, or the default."""
         return self.store.setting("operating_point") or default
 
     def take_in(
@@ -178,18 +178,18 @@ class StateFolder:
         return name
 
     def discard_object(self, file: str) -> None:
-        """Delete an object that no row knows of."""
+        """Delete an object that no row refers to."""
         _delete([self.outbox / file])
 
     def forget_old(self, days: int) -> int:
-        """Delete jobs older than this that every destination has; how many. See `Store`."""
+        """Delete delivered jobs older than this; returns how many. See `Store`."""
         old = self.store.forget_old(days, time.time())
         _delete(self.incoming / name for name in old.images)
         _delete(self.outbox / name for name in old.objects)
         return len(old.jobs)
 
     def tidy(self) -> None:
-        """Delete files that no row knows of, and put each image where its job's state says.
+        """Delete files that no row refers to, and move each image to where its job's state says.
 
         Only while nothing is taken in: it comes before its row.
         """
@@ -240,5 +240,5 @@ def _delete(paths: Iterable[Path]) -> None:
 
 
 def random_name() -> str:
-    """A file's name that says nothing."""
+    """A random file name, which reveals nothing."""
     return f"{secrets.token_hex(16)}.dcm"

@@ -1,4 +1,4 @@
-"""`Store`: everything that a station must not lose, in one SQLite file; the only SQL there is.
+"""`Store`: everything that a station must not lose, in one SQLite file; all SQL is in this module.
 
 A job is an image on its way: received -> screening -> done | refused | set-aside. A send is one
 object on its way to one destination: queued -> sent -> committed | failed. Files lie in folders
@@ -50,14 +50,14 @@ from .records import (
 MAX_CRASHES = 3
 #: Times that a peer may refuse an object before it is given up.
 MAX_REFUSALS = 5
-#: Units whose images are measured apart; names come out of files. Further ones count as one.
+#: Units whose images are counted separately. Names come from files; all further ones count as one.
 MAX_UNITS = 64
 OTHER_UNITS = "other units"
 #: In `Store.totals`: how long screening took.
 TOTAL_SECONDS = "screening-seconds"
 
 _FORMAT = 1
-_BUSY_SECONDS = 30.0  # another process, such as `station queue`, holds the database for less
+_BUSY_SECONDS = 30.0  # another process, such as `station queue`, locks the database for less
 _GENESIS = "0" * 64  # what the first entry of the audit is chained to
 
 _SCHEMA = """
@@ -268,14 +268,14 @@ class Store:
             return _job({**dict(row), "state": "screening"})
 
     def give_back(self, job: int) -> None:
-        """Let a taken job be received again, since the station stops; that is no crash."""
+        """Put a taken job back, because the station stops; this does not count as a crash."""
         with self._transaction() as sql:
             sql.execute(
                 "UPDATE jobs SET state = 'received' WHERE id = ? AND state = 'screening'", (job,)
             )
 
     def recover(self) -> list[Job]:
-        """Count a crash on each job that was being screened; those set aside for it, once each.
+        """Count a crash for each job that was being screened; returns those set aside for it.
 
         To be called when the process starts, before `take`.
         """
@@ -334,7 +334,7 @@ class Store:
         return _job(rows[0]) if rows else None
 
     def job_of(self, file: str) -> Job | None:
-        """The job of this file's random name, or `None`."""
+        """The job whose file has this random name, or `None`."""
         rows = self._all("SELECT * FROM jobs WHERE file = ?", file)
         return _job(rows[0]) if rows else None
 
@@ -388,7 +388,7 @@ class Store:
         return [_job(row) for row in rows]
 
     def days(self) -> dict[str, int]:
-        """Local days that have jobs, newest first, and how many each has."""
+        """Local dates with jobs, newest first, and the number of jobs of each."""
         rows = self._all(
             "SELECT date(received_at, 'unixepoch', 'localtime') AS day, count(*) AS jobs"
             " FROM jobs GROUP BY day ORDER BY day DESC"
@@ -401,7 +401,7 @@ class Store:
         return {row["state"]: row["jobs"] for row in rows}
 
     def oldest_waiting(self) -> float | None:
-        """When the oldest job came that has not been screened, in seconds since 1970."""
+        """When the oldest unscreened job was received, in seconds since 1970."""
         rows = self._all(
             "SELECT min(received_at) AS oldest FROM jobs WHERE state IN ('received', 'screening')"
         )
@@ -415,7 +415,7 @@ class Store:
         return None if packed is None else np.load(io.BytesIO(packed), allow_pickle=False)
 
     def retry_job(self, job: int) -> bool:
-        """Let a job that was refused or set aside be screened again; its objects are forgotten."""
+        """Queue a refused or set-aside job to be screened again; its objects are deleted."""
         with self._transaction() as sql:
             found = sql.execute(
                 "UPDATE jobs SET state = 'received', crashes = 0, result = NULL, detail = NULL,"
@@ -483,7 +483,7 @@ class Store:
         return {(row["destination"], row["state"]): row["sends"] for row in rows}
 
     def backlogs(self) -> list[Backlog]:
-        """What waits for each destination that anything waits for, or failed to get to."""
+        """For each destination with queued or failed sends: how many, since when, and why."""
         rows = self._all(
             "SELECT destination, sum(state = 'queued') AS waiting, sum(state = 'failed') AS failed,"
             " min(CASE state WHEN 'queued' THEN queued_at END) AS oldest_at,"
@@ -496,7 +496,7 @@ class Store:
         return [Backlog(**dict(row)) for row in rows]
 
     def mark_sent(self, send: int, detail: str | None = None) -> None:
-        """The peer has stored it; ``detail`` is its warning, if it gave one."""
+        """Record that the peer stored it; ``detail`` is its warning, if it gave one."""
         with self._transaction() as sql:
             sql.execute(
                 "UPDATE sends SET state = 'sent', sent_at = ?, detail = ?, transaction_uid = NULL"
@@ -506,7 +506,7 @@ class Store:
             _send_event(sql, "sent", send, detail)
 
     def mark_refused(self, send: int, detail: str) -> SendState:
-        """The peer refused it: queued again, or failed after `MAX_REFUSALS`. Gives the state."""
+        """Record a refusal: queued again, or failed after `MAX_REFUSALS`. Returns the state."""
         with self._transaction() as sql:
             sql.execute(
                 "UPDATE sends SET refusals = refusals + 1, detail = ? WHERE id = ?", (detail, send)
@@ -521,7 +521,7 @@ class Store:
             return "failed"
 
     def mark_waiting(self, destination: str, detail: str) -> None:
-        """Note on a destination's queued sends why they wait."""
+        """Record in a destination's queued sends why they wait."""
         with self._transaction() as sql:
             changed = sql.execute(
                 "UPDATE sends SET detail = ? WHERE destination = ? AND state = 'queued'"
@@ -540,7 +540,7 @@ class Store:
         )
 
     def ask_commitment(self, sends: Sequence[int], transaction_uid: str) -> None:
-        """Note that a transaction asks for these, before it does."""
+        """Record that a transaction asks for these, before the request is sent."""
         with self._transaction() as sql:
             sql.executemany(
                 "UPDATE sends SET transaction_uid = ? WHERE id = ? AND state = 'sent'",
@@ -548,7 +548,7 @@ class Store:
             )
 
     def forget_commitment(self, destination: str) -> None:
-        """Let all that is sent and not committed be asked for again."""
+        """Allow commitment to be requested again for everything sent but not committed."""
         with self._transaction() as sql:
             sql.execute(
                 "UPDATE sends SET transaction_uid = NULL WHERE destination = ? AND state = 'sent'",
@@ -556,7 +556,7 @@ class Store:
             )
 
     def forget_transaction(self, transaction_uid: str) -> None:
-        """A transaction that did not reach the peer: its sends may be asked for again."""
+        """Record that a transaction did not reach the peer: its sends may be asked for again."""
         with self._transaction() as sql:
             sql.execute(
                 "UPDATE sends SET transaction_uid = NULL WHERE transaction_uid = ?"
@@ -565,7 +565,7 @@ class Store:
             )
 
     def commit(self, transaction_uid: str, kept: Sequence[str], lost: Sequence[str]) -> bool:
-        """A peer's answer: SOP instances that it keeps, and those that it does not.
+        """Record a peer's answer: the SOP instances that it keeps, and those that it does not.
 
         The latter are queued to be sent again, and count as refused. False where the transaction
         is unknown.
@@ -592,7 +592,7 @@ class Store:
             return bool(rows)
 
     def retry_send(self, send: int) -> bool:
-        """Queue a send again that failed, or that was sent and got lost."""
+        """Queue a send again that failed, or that was sent and then lost."""
         with self._transaction() as sql:
             found = sql.execute(
                 "UPDATE sends SET state = 'queued', refusals = 0, transaction_uid = NULL"
@@ -615,9 +615,9 @@ class Store:
     # What is old
 
     def count_day(self, today: date) -> int:
-        """Count a day in service, once for each change of the date; the number of days so far.
+        """Count a day in service, once for each change of date; returns the number of days so far.
 
-        The count is what deletion goes by: a clock that jumps by years is one day.
+        Deletion uses this count: a clock that jumps by years counts as one day.
         """
         with self._transaction() as sql:
             days = _service_day(sql)
@@ -628,7 +628,7 @@ class Store:
             return days
 
     def forget_old(self, days: int, now: float) -> Forgotten:
-        """Delete jobs older than ``days`` that every destination has.
+        """Delete jobs older than ``days`` whose objects have reached every destination.
 
         A job is old where both the clock at ``now`` and the days counted in service say so, and
         is not the newest. Their files are the caller's to delete; what it can't is found by
@@ -657,7 +657,7 @@ class Store:
             )
 
     def forget_events(self, kept: int) -> None:
-        """Delete all events but the newest ``kept``; their numbers are not given again."""
+        """Delete all events but the newest ``kept``; their ids are not reused."""
         with self._transaction() as sql:
             sql.execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (kept,))
 
@@ -677,7 +677,7 @@ class Store:
             _event(sql, "warning", job, detail)
 
     def note_once_a_day(self, kind: str, detail: str, today: date) -> bool:
-        """Write an event, unless there was one of this kind today; whether it was written."""
+        """Write an event unless there was one of this kind today; returns whether it did."""
         with self._transaction() as sql:
             name = f"noted_{kind}"
             if _setting(sql, name) == today.isoformat():
@@ -701,7 +701,7 @@ class Store:
         return rows[0]["value"] if rows else None
 
     def change_setting(self, name: str, value: str, who: str, default: str = "") -> None:
-        """Change a setting and enter that in the audit; ``default`` is the value until then."""
+        """Change a setting and record it in the audit; ``default`` is the value until then."""
         with self._transaction() as sql:
             old = _setting(sql, name) or default
             _set(sql, name, value)
@@ -709,7 +709,7 @@ class Store:
             _event(sql, "setting", None, f"{name} = {value}")
 
     def audit(self, who: str, what: str, old: str = "", new: str = "") -> None:
-        """Enter an act in the audit, which only grows."""
+        """Record an action in the audit, which is append-only."""
         with self._transaction() as sql:
             _audit(sql, who, what, old, new)
 
@@ -725,7 +725,7 @@ class Store:
         return [AuditEntry(**dict(row)) for row in rows]
 
     def check_audit(self) -> AuditCheck:
-        """Check the audit's chain: whether an entry was changed, taken out or put in between."""
+        """Check the audit's chain: whether an entry was changed, removed or inserted."""
         previous, expected = _GENESIS, 1
         while entries := self.audit_entries(after=expected - 1):
             for entry in entries:
@@ -800,9 +800,9 @@ class Store:
         ]
 
     def accept_images(self, station: str, who: str, least: int) -> bool:
-        """Take a unit's recent images as its reference from now on, and enter that in the audit.
+        """Make a unit's recent images its reference from now on, and record that in the audit.
 
-        False, and nothing is changed, where there are fewer than ``least``.
+        Returns false, and changes nothing, if there are fewer than ``least``.
         """
         with self._transaction() as sql:
             recent = "station = ? AND NOT reference"

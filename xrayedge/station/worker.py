@@ -21,7 +21,7 @@ from .records import Job, NewObject, Outcome
 from .state import StateFolder
 
 _LONGEST_UNIT = 64  # of a unit's name; DICOM allows 16 characters
-_IDLE_SECONDS = 1.0  # between two looks for jobs that another process has put back
+_IDLE_SECONDS = 1.0  # between two checks for jobs that another process has queued again
 _TROUBLE_SECONDS = 10.0  # before the next attempt where the disk is full
 
 #: For what can't go into the events, because the disk is full.
@@ -31,8 +31,8 @@ _LOG = logging.getLogger(__name__)
 class Worker(threading.Thread):
     """One thread that screens, job after job, until `stop` is called.
 
-    An error that nobody foresaw ends the whole process: the job is then counted as crashed, and
-    set aside if it does that again.
+    An unexpected error ends the whole process: the job is then counted as crashed, and is set
+    aside if that happens again.
 
     Parameters
     ----------
@@ -61,14 +61,14 @@ class Worker(threading.Thread):
         self._wake_senders = wake_senders
         self._point = config.screen.operating_point
         self._installed = installed_folder(config.screen.model)
-        self._waiting: Path | None = None  # a model for whose entry in the audit there was no room
+        self._waiting: Path | None = None  # a model whose audit entry found the disk full
         self._screener = self._open(self._point)
         if config.destinations:
             prepare()
             memory.give_back()
         self._halt = threading.Event()
         self._work = threading.Event()
-        #: What ended the thread, where it was not `stop`.
+        #: The error that ended the thread, if it was not `stop`.
         self.failure: BaseException | None = None
         state.wakers.append(self._work.set)
 
@@ -94,7 +94,7 @@ class Worker(threading.Thread):
             self._screener.close()
 
     def stop(self) -> None:
-        """End after the image in work."""
+        """End after the current image."""
         self._halt.set()
         self._work.set()
 
@@ -131,7 +131,7 @@ class Worker(threading.Thread):
             raise
 
     def _follow_update(self) -> None:
-        """Take up the model that was installed since the last image, and enter it in the audit.
+        """Switch to a model that was installed since the last image, and record it in the audit.
 
         One that can't be loaded is not tried again. One that can't be entered, because the disk is
         full, is tried again at the next image. The model that is loaded goes on in either case.
@@ -159,7 +159,7 @@ class Worker(threading.Thread):
         self._installed, self._screener = installed, screener
 
     def _outcome(self, job: Job, kept: list[NewObject]) -> Outcome:
-        """What becomes of a job; the objects that were written are in ``kept`` from the start."""
+        """The result of a job; objects are in ``kept`` as soon as they are written."""
         path = self._state.image(job)
         if not path.exists():
             missing = {"status": "failed", "reason": "unreadable"}
@@ -198,7 +198,7 @@ class Worker(threading.Thread):
         if job.origin == "example":
             return None
         wanted = self._kinds() & ({"sr", "sc"} if screening.ok else {self._config.screen.refusals})
-        # One instance UID with two contents: the second's objects are others.
+        # Two contents under one instance UID: the second needs objects of its own.
         revision = job.sha256 if job.altered else ""
         try:
             made = [
@@ -223,7 +223,7 @@ class Worker(threading.Thread):
         )
 
     def _screener_at(self, point: str) -> Screener:
-        """The screener at an operating point; the configuration's where the model has no such."""
+        """The screener at an operating point; the configured one if the model lacks it."""
         if point != self._point:
             try:
                 screener = self._open(point)
@@ -236,7 +236,7 @@ class Worker(threading.Thread):
 
     def _open(self, point: str) -> Screener:
         screen = self._config.screen
-        # The hospital's profile takes the place of the configuration's point, of no other.
+        # The hospital's profile replaces the configured operating point only.
         screener = Screener(
             screen.model,
             threads=screen.threads,

@@ -1,4 +1,4 @@
-"""`Api`: what is asked of the console, who may ask it, and what is answered.
+"""`Api`: the console's routes, who may use them, and their answers.
 
 docs/station.md describes it. Everything that takes time runs in a thread of a few.
 """
@@ -36,7 +36,7 @@ from .uploads import Uploads
 _T = TypeVar("_T")
 
 STATIC = Path(__file__).parent / "static"
-#: Of the page's files, and no others; a machine's own table may take scripts for text.
+#: Content types of the page's files only; the machine's own table may list scripts as text.
 _MEDIA_TYPES = {
     ".css": "text/css",
     ".html": "text/html",
@@ -53,7 +53,7 @@ _NO_EXAMPLE = "Install it: pip install pydicom-data"
 
 @dataclass(frozen=True)
 class Parts:
-    """What the console is about.
+    """What the console works with.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Parts:
     state
         Where new images go.
     store
-        A connection of the console's own, so that no long search keeps the worker waiting.
+        The console's own connection, so that a long search does not block the worker.
     worker
         What screens.
     auth
@@ -144,7 +144,7 @@ class Api:
     # The page
 
     async def page(self, _request: Request) -> Response:
-        """The page itself; it asks who is there."""
+        """The page itself; it asks for the session."""
         return self._file("index.html")
 
     async def static(self, request: Request) -> Response:
@@ -155,7 +155,7 @@ class Api:
         path = self._static.get(name)
         if path is None:
             raise not_found()
-        # A few kilobytes out of the page cache: quicker than a thread for it.
+        # A few kilobytes from the page cache: faster than starting a thread.
         return Response(path.read_bytes(), media_type=_MEDIA_TYPES[path.suffix])
 
     # Health
@@ -165,14 +165,14 @@ class Api:
         return JSONResponse({"live": True})
 
     async def ready(self, _request: Request) -> Response:
-        """Whether images are taken in and screened."""
+        """Whether images are received and screened."""
         ready = self._worker.is_alive() and self._state.has_room()
         return JSONResponse({"ready": ready}, 200 if ready else 503)
 
     # What
 
     async def station(self, request: Request) -> Response:
-        """What this station is."""
+        """The station's release, model and settings."""
         self._sessions.require(request, "reader")
         screener = self._worker.screener
         return JSONResponse(
@@ -191,12 +191,12 @@ class Api:
         )
 
     async def upload(self, request: Request) -> Response:
-        """Take an image in."""
+        """Receive an image."""
         user = self._sessions.require(request, "operator").user
         return _accepted(*await self._uploads.take(request, user))
 
     async def example(self, request: Request) -> Response:
-        """Take the example in."""
+        """Receive the example image."""
         user = self._sessions.require(request, "operator").user
         if self._example is None:
             raise Refusal(404, "There is no example.", _NO_EXAMPLE)
@@ -240,7 +240,7 @@ class Api:
         return Response(await self._images.image(job), media_type="image/png")
 
     async def heatmap(self, request: Request) -> Response:
-        """Its heatmap, to be laid over it."""
+        """Its heatmap, as a layer over it."""
         job = await self._asked_job(request)
         return Response(await self._images.heatmap(job), media_type="image/png")
 
@@ -250,7 +250,7 @@ class Api:
         return JSONResponse(await run_in_threadpool(self._operating_points))
 
     async def change_operating_point(self, request: Request) -> Response:
-        """Change it for images that come from now on."""
+        """Change it for images that arrive from now on."""
         user = self._sessions.require(request, "admin").user
         name = (await texts(request, "name"))["name"]
         if name not in {
@@ -275,7 +275,7 @@ class Api:
         send: int = request.path_params["send"]
 
         def retry() -> bool:
-            # What has left the queue is not sent twice by a click on an old page.
+            # A click on an outdated page must not send an object twice.
             failed = {one.id for one in self._store.sends(states=("failed",), limit=2**31)}
             if send not in failed or not self._store.retry_send(send):
                 return False
@@ -283,7 +283,7 @@ class Api:
             return True
 
         if not await run_in_threadpool(retry):
-            raise Refusal(404, "Nothing of this number has failed.", "Look at the queue again.")
+            raise Refusal(404, "No send with this number has failed.", "Look at the queue again.")
         return JSONResponse(await run_in_threadpool(self._queue))
 
     async def audit(self, request: Request) -> Response:
@@ -300,7 +300,7 @@ class Api:
         )
 
     async def verify_audit(self, request: Request) -> Response:
-        """Whether the audit is as it was written."""
+        """Whether the audit is unaltered."""
         self._sessions.require(request, "admin")
         found = await run_in_threadpool(self._store.check_audit)
         return JSONResponse(
@@ -308,14 +308,14 @@ class Api:
         )
 
     async def listen(self, request: Request) -> Response:
-        """What happens, as it does."""
+        """Events as they happen."""
         self._sessions.require(request, "reader")
         token = self._sessions.token(request)
         self.events.check_room()
         return StreamingResponse(
             self.events.listen(
                 last_event(request),
-                # A page that only listens lets its session end.
+                # Listening alone does not keep a session alive.
                 lambda: self._auth.identity(token, touch=False) is not None,
             ),
             media_type="text/event-stream",
@@ -325,27 +325,27 @@ class Api:
     # What changed in the images
 
     async def monitor(self, request: Request) -> Response:
-        """Whether a unit's images changed, and how the station does."""
+        """Whether a unit's images changed, and the state of the station."""
         self._sessions.require(request, "reader")
         unit = request.query_params.get("unit")
         return JSONResponse(await run_in_threadpool(self._monitored, monitor.summary, unit))
 
     async def plot(self, request: Request) -> Response:
-        """A chart of it."""
+        """One of the monitor's charts."""
         self._sessions.require(request, "reader")
         measure, unit = request.path_params["measure"], request.query_params.get("unit")
         chart = await run_in_threadpool(self._monitored, monitor.plot, measure, unit)
         return Response(chart, media_type="image/svg+xml")
 
     async def accept_images(self, request: Request) -> Response:
-        """Take a unit's recent images as its reference."""
+        """Make a unit's recent images its reference."""
         user = self._sessions.require(request, "admin").user
         unit = (await texts(request, "unit"))["unit"]
         await run_in_threadpool(self._accept_images, unit, user)
         return JSONResponse(await run_in_threadpool(self._monitored, monitor.summary, unit))
 
     async def metrics(self, request: Request) -> Response:
-        """Numbers for Prometheus."""
+        """Metrics for Prometheus."""
         await self._sessions.require_program(request)
         text = await run_in_threadpool(self._monitored, monitor.metrics)
         return Response(text, media_type=exposition.CONTENT_TYPE)
@@ -397,7 +397,7 @@ class Api:
         known = (*self._worker.screener.bundle.classifier.classes, *_RESULTS)
         for one in results:
             if one not in known:
-                raise Refusal(400, "There is no such result.", f"Choose of {', '.join(known)}.")
+                raise Refusal(400, "There is no such result.", f"Choose from {', '.join(known)}.")
         return {
             "since": instant(request, "since"),
             "until": instant(request, "until"),

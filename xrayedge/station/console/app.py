@@ -1,4 +1,4 @@
-"""`create_app`: the console's application, and what it says when something goes wrong."""
+"""`create_app`: the console's application and its error answers."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ async def _unavailable(_request: Request, _error: Exception) -> Response:
 
 async def _failed(_request: Request, _error: Exception) -> Response:
     return Refusal(
-        500, "The console failed.", "Try again; the station's events say more."
+        500, "The console failed.", "Try again; see the station's events for the cause."
     ).response()

@@ -1,4 +1,4 @@
-"""What a request says, taken apart; each mistake is a `Refusal`."""
+"""Parse what a request contains; each mistake is a `Refusal`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def basic(request: Request) -> tuple[str, str] | None:
 
 
 def number(request: Request, name: str, default: int, low: int, high: int) -> int:
-    """A whole number of the query."""
+    """A whole number from the query."""
     text = request.query_params.get(name)
     if text is None:
         return default
@@ -44,13 +44,13 @@ def number(request: Request, name: str, default: int, low: int, high: int) -> in
 
 
 def last_event(request: Request) -> int | None:
-    """The event that a page saw last, if it says one."""
+    """The last event that a page has seen, if it names one."""
     text = request.headers.get("last-event-id", "")
     return int(text) if _is_number(text) else None
 
 
 def instant(request: Request, name: str) -> float | None:
-    """A time of the query, ISO 8601, in seconds since 1970; UTC where it names no zone."""
+    """A time from the query, ISO 8601, in seconds since 1970; UTC if it names no zone."""
     text = request.query_params.get(name)
     if not text:
         return None
@@ -64,7 +64,7 @@ def instant(request: Request, name: str) -> float | None:
 
 
 async def texts(request: Request, *names: str) -> dict[str, str]:
-    """The texts of these names in a small JSON object."""
+    """The strings under these names in a small JSON object."""
 
     async def body() -> bytes:
         content = bytearray()
@@ -78,7 +78,7 @@ async def texts(request: Request, *names: str) -> dict[str, str]:
         found = json.loads(await asyncio.wait_for(body(), _JSON_SECONDS))
         values = {name: found[name] for name in names}
     except asyncio.TimeoutError:
-        raise Refusal(408, "The body comes too slowly.", "Send it again.") from None
+        raise Refusal(408, "The body arrives too slowly.", "Send it again.") from None
     except (ValueError, RecursionError, KeyError, TypeError):
         values = {}
     if not values or not all(isinstance(value, str) for value in values.values()):

@@ -1,6 +1,6 @@
 """Who may do what on the console: users with scrypt hashes, sessions, and a limit on guesses.
 
-A session lives in memory and ends with the process; what is stored of it is the hash of its token.
+A session lives in memory and ends with the process; only the hash of its token is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...errors import StationError
 from ...files import write_atomically
 
 Role = Literal["reader", "operator", "admin"]
-#: Each may do what those before it may.
+#: Each role includes the rights of those before it.
 ROLES: tuple[Role, ...] = get_args(Role)
 
 #: Seconds that a session lasts: a shift; and without a request.
@@ -47,17 +47,17 @@ _HEADING = (
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks, and the role that this one has."""
+    """A user and this user's role."""
 
     user: str
     role: Role
 
     def may(self, role: Role) -> bool:
-        """Whether what this role may do is allowed."""
+        """Whether this user has the rights of a role."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-#: Who asks where no password is set: whoever sits at this machine.
+#: The user if no password is set: whoever sits at this machine.
 LOCAL = Identity("local", "admin")
 
 
@@ -97,12 +97,12 @@ def _hashed(password: str) -> _Hash:
 
 
 def set_password(path: Path, name: str, role: Role, password: str) -> None:
-    """Write a user's role and password hash to the file of users; a new one is made.
+    """Write a user's role and password hash to the users file, which is created if needed.
 
     Raises
     ------
     StationError
-        A name or a password that can't be used, or the file can't be.
+        The name, the password or the file can't be used.
     """
     if not _NAME.fullmatch(name):
         raise StationError(f"{name!r}: a user's name has 1 to 64 letters, digits or any of . _ @ -")
@@ -114,7 +114,7 @@ def set_password(path: Path, name: str, role: Role, password: str) -> None:
 
 
 def remove_user(path: Path, name: str) -> None:
-    """Take a user out of the file of users. `StationError` where there is no such one."""
+    """Remove a user from the users file; `StationError` if there is no such user."""
     users = _read(path)
     if users.pop(name, None) is None:
         raise StationError(f"{path}: has no user {name!r}")
@@ -168,7 +168,7 @@ def _parse(line: str) -> _User | None:
         made = _Hash(int(n), int(r), int(p), bytes.fromhex(salt), bytes.fromhex(digest))
     except ValueError:
         return None
-    # A cost that would take the machine's memory is a mistake, or worse.
+    # A cost that would use up the machine's memory is a mistake or an attack.
     power_of_two = made.n > 1 and made.n & (made.n - 1) == 0
     fits = power_of_two and made.n <= _LARGEST_N and len(made.digest) == _DIGEST_BYTES
     fits = fits and 1 <= made.r <= _LARGEST_R and 1 <= made.p <= _LARGEST_P
@@ -177,12 +177,12 @@ def _parse(line: str) -> _User | None:
 
 
 class Users:
-    """The file of users, read again when it has changed: who is taken out is out at once.
+    """The users file, reloaded when it changes: a removed user is locked out at once.
 
     Raises
     ------
     StationError
-        The file can't be read or names nobody. Once the console runs, nobody gets in instead.
+        The file can't be read or names nobody. Once the console runs, log-ins fail instead.
     """
 
     def __init__(self, path: Path) -> None:
@@ -190,11 +190,11 @@ class Users:
         self._unknown = _hashed(secrets.token_hex())
         self._users = _read(path)
         if not self._users:
-            raise StationError(f"{path}: names no user; add one by `xrayedge station password`")
+            raise StationError(f"{path}: names no user; add one with `xrayedge station password`")
         self._seen = self._look()
 
     def find(self, name: str) -> _User | None:
-        """The user of this name, as the file says now."""
+        """The user of this name, according to the current file."""
         seen = self._look()
         if seen != self._seen:
             self._seen = seen
@@ -205,7 +205,7 @@ class Users:
         return self._users.get(name)
 
     def check(self, name: str, password: str) -> _User | None:
-        """The user, if the password is this one's; an unknown name takes as long as a known."""
+        """The user if the password is right; an unknown name takes as long as a known one."""
         user = self.find(name)
         right = (self._unknown if user is None else user.hash).is_of(password)
         return user if right else None
@@ -219,7 +219,7 @@ class Users:
 
 
 class Attempts:
-    """How long somebody must wait after failures: nothing at first, then twice as long each time.
+    """How long to wait after failures: not at all at first, then twice as long each time.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ class Attempts:
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def wait(self, key: str) -> float:
-        """Seconds until the next attempt is looked at; 0 for none."""
+        """Seconds until the next attempt is accepted; 0 for none."""
         failures, at = self._failures.get(key, (0, 0.0))
         if failures < self._free:
             return 0.0
@@ -300,11 +300,11 @@ class Auth:
 
     @property
     def login_required(self) -> bool:
-        """Whether one must log in."""
+        """Whether a log-in is required."""
         return self._users is not None
 
     def identity(self, token: str | None, *, touch: bool = True) -> Identity | None:
-        """Who has this session's token; `touch` keeps it from ending as idle."""
+        """The user of this session token; `touch` resets its idle time."""
         if self._users is None:
             return LOCAL
         if not token:
@@ -324,7 +324,7 @@ class Auth:
             return user.identity
 
     def check(self, name: str, password: str, address: str) -> Identity:
-        """Who gives this name and password; raises `LoginRefused`.
+        """The user with this name and password; raises `LoginRefused`.
 
         A right answer is remembered, for programs that give them with each request: scrypt takes a
         good part of a second of a small machine.
@@ -345,9 +345,9 @@ class Auth:
         return user.identity
 
     def log_in(self, name: str, password: str, address: str) -> tuple[str, Identity]:
-        """A new session's token, and whose it is; raises `LoginRefused`.
+        """A new session's token and its user; raises `LoginRefused`.
 
-        The token is always the server's own: one that a browser brought is never taken up.
+        The token is always generated here: one that a browser sends is never adopted.
         """
         user = self._checked(name, password, address)
         token, now = secrets.token_urlsafe(32), self._clock()
@@ -385,7 +385,7 @@ def _key(token: str) -> str:
 
 
 def _network(address: str) -> str:
-    """An address, of IPv6 the network that one household has."""
+    """An IPv4 address, or the /64 network of an IPv6 address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

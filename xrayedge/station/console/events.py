@@ -1,4 +1,4 @@
-"""`Events`: what happens, told to every page that listens (server-sent events).
+"""`Events`: sends what happens to every page that listens (server-sent events).
 
 The store's events are read a few times a second while anybody listens: other processes, such as
 ``station queue --retry``, write them too. A listener that comes back says which event it had last
@@ -22,9 +22,9 @@ from .guard import Refusal
 MOST_LISTENERS = 64
 HEARTBEAT_SECONDS = 10.0
 _LOOK_SECONDS = 0.25
-#: Events of one look; who is further behind than this fetches the history anew.
+#: Events read at once; a page that is further behind reloads the history.
 _MOST_EVENTS = 500
-#: Messages that wait for a slow listener; it is then let go, and comes back.
+#: Messages that wait for a slow listener before it is dropped; it reconnects.
 _MOST_WAITING = 1000
 _RETRY_MS = 2000  # after which a browser connects again
 
@@ -72,7 +72,7 @@ class Events:
             _put(one, None)
 
     def check_room(self) -> None:
-        """`Refusal` where too many listen already."""
+        """Raise `Refusal` if too many listen already."""
         if self._stopped or len(self._listeners) >= MOST_LISTENERS:
             raise Refusal(
                 503, "Too many pages are open.", "Close one, or try again.", retry_after=30
@@ -109,7 +109,7 @@ class Events:
             self._listeners.discard(waiting)
 
     async def _missed(self, last_seen: int | None, now: int) -> str:
-        # A number from the future was given by another state folder.
+        # A number beyond the newest event comes from another state folder.
         if last_seen is None or not now - _MOST_EVENTS <= last_seen < now:
             return ""
         events = await run_in_threadpool(self._store.events, last_seen, now - last_seen)
@@ -134,7 +134,7 @@ class Events:
                 _put(one, None)
 
     def _told(self, events: Sequence[Event]) -> str:
-        """Each job that something happened to, once, as it is now; and what else changed."""
+        """The current state of each job that changed, once, and whatever else changed."""
         last_of = {one.job: one.id for one in events if one.kind in _OF_A_JOB and one.job}
         told = []
         for job, event in sorted(last_of.items(), key=lambda item: item[1]):

@@ -59,12 +59,12 @@ class Refusal(Exception):  # noqa: N818 - an answer
 
 
 def not_found() -> Refusal:
-    """There is nothing of this name."""
+    """The answer to an unknown address."""
     return Refusal(404, "There is nothing here.", "Begin at the console's first page.")
 
 
 class Guard:
-    """Refuses foreign hosts and what another site makes a browser send, and adds the headers.
+    """Refuses foreign host names and cross-site requests, and adds the headers.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Guard:
         Names that a browser may call the console by. Any port is right: a tunnel has its own. The
         address that a connection came in at is right too.
     report
-        Told of an error that nobody foresaw, in a line without what was asked for.
+        Called with a line on an unexpected error, without the request's content.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class Images:
                 409, "The image has not been screened.", "Wait until its result is there."
             )
         if self._waiting >= _MOST_WAITING:
-            raise Refusal(503, "Too many images are asked for.", "Try again.", retry_after=2)
+            raise Refusal(503, "Too many images are requested.", "Try again.", retry_after=2)
         self._waiting += 1
         try:
             async with self._one:

@@ -1,7 +1,7 @@
 """`Console`: the page's server, in a thread of the station's process.
 
-It listens on this machine alone unless a certificate and users are set. What a stranger can take up
-is bounded: connections, seconds until a request has come, seconds until an answer is fetched.
+It listens on this machine alone unless a certificate and users are set. What a stranger can occupy
+is bounded: connections, seconds to send a request, seconds to fetch an answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .api import Api, Parts
 from .app import create_app
 from .auth import Auth, Users
 
-#: Connections at once: of all, and of one address that is not this machine's.
+#: Simultaneous connections: in total, and from one address that is not this machine's.
 MOST_CONNECTIONS, MOST_OF_ONE = 256, 64
 #: Seconds until a request's headers have come, and a connection stays open between two.
 HEADERS_SECONDS, KEEP_ALIVE_SECONDS = 10.0, 15
@@ -70,7 +70,7 @@ class Console(threading.Thread):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: uvicorn.Server | None = None
         self._halt = threading.Event()
-        #: What ended the thread, where it was not `stop`.
+        #: The error that ended the thread, if it was not `stop`.
         self.failure: BaseException | None = None
 
     @property
@@ -104,7 +104,7 @@ class Console(threading.Thread):
             self._store.close()
 
     def stop(self) -> None:
-        """Take no more requests, end every stream, and end."""
+        """Accept no more requests, end every stream, and stop."""
         self._halt.set()
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended
@@ -140,7 +140,7 @@ class Console(threading.Thread):
 
 
 class _Http(H11Protocol):
-    """uvicorn's protocol, which waits for ever for a request's headers, with a limit to that."""
+    """uvicorn's protocol with a time limit for a request's headers; its own has none."""
 
     _overdue: asyncio.TimerHandle | None = None
 
@@ -175,7 +175,7 @@ class _Http(H11Protocol):
 
 
 class _Listener(socket.socket):
-    """A listening socket that drops a connection at once where too many are open.
+    """A listening socket that drops a connection at once if too many are open.
 
     Before any byte of TLS, and so that the rest of the process never lacks file descriptors.
     """
@@ -231,7 +231,7 @@ def _tls(console: ConsoleConfig) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        # An encrypted key would ask for its password on a terminal that nobody looks at.
+        # An encrypted key would ask for its password on a terminal that nobody watches.
         context.load_cert_chain(console.cert, console.key, password=lambda: "")
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         why = error.strerror if isinstance(error, OSError) else str(error)

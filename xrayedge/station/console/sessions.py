@@ -1,4 +1,4 @@
-"""`Sessions`: who asks, and the addresses at which one logs in and out."""
+"""`Sessions`: identifies the user of a request; the routes to log in and out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_LOGINS = 8  # that wait for their turn: each takes 16 MB and a good part o
 
 
 class Sessions:
-    """The cookie, and what it is good for.
+    """The session cookie and the checks based on it.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Sessions:
     store
         Where the audit is.
     secure
-        Whether browsers come by HTTPS.
+        Whether browsers connect by HTTPS.
     """
 
     def __init__(self, auth: Auth, store: Store, *, secure: bool) -> None:
@@ -44,10 +44,10 @@ class Sessions:
         return request.cookies.get(self._cookie)
 
     def require(self, request: Request, role: Role) -> Identity:
-        """Who asks, with at least this role; `Refusal` otherwise."""
+        """The user, who must have at least this role; raises `Refusal` otherwise."""
         identity = self._auth.identity(self.token(request))
         if identity is None:
-            raise Refusal(401, "You are not logged in, or no longer.", "Log in.")
+            raise Refusal(401, "You are not logged in, or your session has ended.", "Log in.")
         if not identity.may(role):
             raise Refusal(
                 403, f"Your role, {identity.role}, may not do this.", "Ask your administrator."
@@ -55,7 +55,7 @@ class Sessions:
         return identity
 
     async def require_program(self, request: Request) -> Identity:
-        """A reader by the cookie, or by name and password in each request (HTTP Basic)."""
+        """A reader, by the cookie or by name and password in each request (HTTP Basic)."""
         given = basic(request)
         if given is None or not self._auth.login_required:
             return self.require(request, "reader")
@@ -73,10 +73,10 @@ class Sessions:
         )
 
     async def log_in(self, request: Request) -> Response:
-        """Begin a session; one that the browser had is ended."""
+        """Begin a session; the browser's previous one is ended."""
         asked = await texts(request, "user", "password")
         if not self._auth.login_required:
-            raise Refusal(409, "Nobody needs to log in.", "Set [console] password to make it so.")
+            raise Refusal(409, "This console has no log-in.", "Set [console] password to add one.")
         token = await self._in_turn(
             self._log_in, asked["user"], asked["password"], address(request)
         )
@@ -100,7 +100,7 @@ class Sessions:
         return response
 
     async def _in_turn(self, check: Callable[[str, str, str], _T], *asked: str) -> _T:
-        """Check a password, one at a time; `Refusal` where it is wrong."""
+        """Check a password, one at a time; raises `Refusal` if it is wrong."""
         if self._waiting >= _MOST_LOGINS:
             raise _too_many(1.0)
         self._waiting += 1
@@ -123,4 +123,4 @@ class Sessions:
 
 
 def _too_many(wait: float) -> Refusal:
-    return Refusal(429, "Too many log-ins failed.", "Wait before you try again.", retry_after=wait)
+    return Refusal(429, "Too many log-ins have failed.", "Wait, then try again.", retry_after=wait)

@@ -1,7 +1,7 @@
-"""`Uploads`: what a browser sends becomes a job like any other, or is refused before it costs.
+"""`Uploads`: what a browser sends becomes a job like any other, or is refused early.
 
-An image comes as the raw bytes of one file. It is written to the disk piece by piece, however long
-it says that it is; one that comes too slowly, or grows too large, is given up.
+An image arrives as the raw bytes of one file. It is written to the disk piece by piece, whatever
+length it declares; one that arrives too slowly or grows too large is dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .guard import Refusal
 
 #: Uploads at once, and jobs that may wait to be screened.
 MOST_UPLOADS, MOST_WAITING = 8, 500
-#: Seconds without a byte, and the bytes a second that must come on average after so long.
+#: Seconds without a byte, and the average bytes per second required after that time.
 SILENCE_SECONDS, LEAST_BYTES_PER_SECOND, SLOW_AFTER = 15.0, 10_000, 30.0
 _PIECE = 1 << 20
 _NOT_RAW = ("multipart/", "application/x-www-form-urlencoded")
@@ -31,7 +31,7 @@ _BUSY = "Try again in a moment."
 
 
 class Uploads:
-    """Takes images in.
+    """Receives images.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Uploads:
                 temporary.unlink()
 
     async def take_example(self, path: Path, sender: str) -> tuple[Job, bool]:
-        """The same with a file of this machine, which goes to no destination."""
+        """The same for a file on this machine, which is sent to no destination."""
         await self._find_room()
         return await run_in_threadpool(self._receive_example, path, sender)
 
@@ -82,7 +82,7 @@ class Uploads:
             temporary.unlink(missing_ok=True)
 
     def _receive(self, temporary: Path, origin: Origin, sender: str) -> tuple[Job, bool]:
-        # Without its UID the example is a new job each time, and never 'the same instance'.
+        # Without a UID the example is a new job each time, never "the same instance".
         uid = None if origin == "example" else sop_instance_uid(temporary)
         receipt = self._state.take_in(
             temporary,
@@ -159,7 +159,7 @@ def _empty() -> Refusal:
 
 
 def _too_slow() -> Refusal:
-    return Refusal(408, "The image comes too slowly.", "Send it again over a better connection.")
+    return Refusal(408, "The image arrives too slowly.", "Send it again over a better connection.")
 
 
 def _no_room() -> Refusal:

@@ -20,7 +20,7 @@ from ..store import Store
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _SUFFIX = ".dcm"  # of `state.random_name`
-_PAGE = 500  # jobs of one look into the history while it is exported
+_PAGE = 500  # jobs read at once while the history is exported
 _MOST_FAILED = 200  # sends that are listed
 
 _ORIGINS = {"console": "browser", "example": "browser"}
@@ -40,7 +40,7 @@ _REMEDIES = {
 }
 _SET_ASIDE = "Update xrayedge, then try it again: xrayedge station queue --retry J{id}"
 _POINTS = {
-    "balanced": "The usual one: as many of the ill are found as of the healthy are let go.",
+    "balanced": "The default: equal sensitivity and specificity where it was fitted.",
     "sensitive": "Misses fewer of the ill, and raises more false alarms.",
     "specific": "Raises fewer false alarms, and misses more of the ill.",
 }
@@ -71,7 +71,7 @@ def job_of(store: Store, public: str) -> Job | None:
 
 
 def screening(job: Job, sends: Sequence[Send]) -> dict[str, Any]:
-    """One image on its way, and its result where there is one."""
+    """One image, and its result if there is one."""
     result = job.result
     return {
         "id": public_id(job),
@@ -109,7 +109,7 @@ def _remedy(job: Job) -> str | None:
 
 
 def queue(store: Store, destinations: Sequence[str]) -> dict[str, Any]:
-    """What waits to be screened, and what waits for which destination or failed to get there."""
+    """What waits to be screened, and what waits or failed for each destination."""
     counts = store.job_counts()
     backlogs = {one.destination: one for one in store.backlogs()}
     names = [*destinations, *(name for name in backlogs if name not in destinations)]
@@ -139,7 +139,7 @@ def queue(store: Store, destinations: Sequence[str]) -> dict[str, Any]:
 
 
 def operating_points(bundle: ModelBundle, current: str, screen: ScreenConfig) -> dict[str, Any]:
-    """The operating point for images that come now, and those that it can be changed to."""
+    """The operating point for images that arrive now, and the choices."""
     return {
         "current": current,
         "choices": [
@@ -154,7 +154,7 @@ def operating_points(bundle: ModelBundle, current: str, screen: ScreenConfig) ->
 def _as_used(
     point: OperatingPoint, bundle: ModelBundle, screen: ScreenConfig
 ) -> tuple[str, OperatingPoint, bool]:
-    """A point's name and what the screener does under it: the hospital's, in place of one."""
+    """A point's name and what the screener uses under it, which may be the hospital's profile."""
     if screen.site is None or point.name != screen.operating_point:
         return point.name, point, False
     return point.name, open_site(screen.site).point_for(bundle), True
