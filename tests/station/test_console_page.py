@@ -167,6 +167,23 @@ def test_what_is_dropped_and_is_no_image_is_refused_with_a_remedy(visit):
     assert "letter.png" not in visit.page.content()
 
 
+def test_an_answer_that_comes_late_undoes_nothing_that_was_told_meanwhile(visit):
+    page, held = visit.open().page, []
+    page.route("**/api/v1/screenings/*", lambda route: held.append(route))
+    for number in range(10):
+        rubbish = base64.b64encode(b"no image, letter %d" % number).decode()
+        sent = visit.drop_one((f"{number}.png", "image/png", rubbish), "refused")
+        if held:  # the page asked before the event came, as it nearly always does
+            break
+    old = {**visit.api(f"/screenings/{sent}"), "state": "received", "result": None}
+    for route in held:
+        with page.expect_event("requestfinished"):
+            route.fulfill(json=old)
+    page.evaluate("() => new Promise((done) => setTimeout(done, 100))")
+    assert held
+    assert page.locator("#screen").get_attribute("data-state") == "refused"
+
+
 def test_twenty_dropped_at_once_are_all_screened(visit, small):
     page = visit.open().page
     before = len(visit.api("/screenings?limit=200")["screenings"])
