@@ -1,9 +1,9 @@
-"""From a file to its heatmap: this checkout beside another one or a release, in one run.
+"""From a file to its heatmap: this checkout compared with another one or a release, in one run.
 
     python benchmarks/against.py OTHER [IMAGE ...] --rounds 9
 
 OTHER is a folder: another checkout, or the virtual environment that a release is installed in. Each
-of the two stays loaded in a process, and they screen each image in turn, with one thread. Prints
+of the two stays loaded in a process; they screen each image alternately, with one thread. Prints
 medians of processor time, which other programs on the machine change least, and the ratio of
 OTHER's to this checkout's with its 95 % interval. Without IMAGE: pydicom-data's chest radiograph as
 uncompressed DICOM, as JPEG 2000 and as JPEG.

@@ -1,12 +1,12 @@
-"""An archive with one worker, with two, and with a plain process pool, on the same shards in turn.
+"""An archive with one worker, two workers, and a plain process pool, on the same shards.
 
     python benchmarks/archive.py --images 2000 --shard-size 100 --rounds 5
 
 Copies of pydicom-data's chest as JPEG, screened into parts in a temporary folder. Clusters and pool
 stay up over the rounds, and each has its models loaded before the first one. Prints one JSON
 object: how many times faster two workers are than one, and what Dask and the processes that
-isolate crashes cost over `concurrent.futures`, as ratios of times with 95 % intervals; and the most
-memory that the client and two workers held, processes that screen included (proportional set size).
+isolate crashes cost over `concurrent.futures`, as ratios of times with 95 % intervals; and the peak
+memory of the client and two workers, screening processes included (proportional set size).
 """
 
 from __future__ import annotations

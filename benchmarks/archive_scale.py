@@ -1,14 +1,14 @@
-"""Where an archive's overhead lies: Dask's real scheduler with a million rows of no image.
+"""Where an archive's overhead lies: Dask's real scheduler with a million made-up rows.
 
     python benchmarks/archive_scale.py [--images 1000000] [--shard-size 500] [--workers 2]
 
-Everything runs as in ``xrayedge archive``, but for the process that screens: in its place rows are
-made up. Each step is timed by itself: a list of paths to the manifest, a folder's files, the
-manifest to shards, shards that do nothing (the scheduler), shards that write made-up rows
-(Parquet), `status`, and the report. There is no graph: shards are given to Dask one by one, so
-many at once as `engine.screen_plan` has ahead. Memory is the largest resident size that was seen,
-of this process, which is client and scheduler, and of its largest worker. Processor time is of
-this process and of all workers together; unlike the clock's it says the same on a busy machine.
+Everything runs as in ``xrayedge archive``, except that rows are made up instead of screened. Each
+step is timed separately: a list of paths to the manifest, a folder's files, the manifest to shards,
+shards that do nothing (the scheduler), shards that write made-up rows (Parquet), `status`, and the
+report. There is no graph: shards are given to Dask one by one, as many at a time as
+`engine.screen_plan` submits ahead. Memory is the largest resident size observed of this process,
+which is client and scheduler, and of its largest worker. Processor time is the sum over this
+process and all workers; unlike wall-clock time it is the same on a busy machine.
 """
 
 from __future__ import annotations

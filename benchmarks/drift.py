@@ -1,4 +1,4 @@
-"""How well the station's monitor tells changed images; writes a part of docs/station.md.
+"""How well the station's monitor detects changed images; writes a part of docs/station.md.
 
     python benchmarks/drift.py MANIFEST.csv SITES.csv --docs docs
 

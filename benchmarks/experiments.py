@@ -3,7 +3,7 @@
     python benchmarks/experiments.py RUN MANIFEST.csv --unseen FRONTAL.csv --out RUNS --docs docs
 
 RUN is a small, distilled network (`xrayedge prune --half-side`), on which an experiment takes
-minutes on two cores. Each variant goes on with it by another recipe and is judged on
+minutes on two cores. Each variant continues its training by another recipe and is judged on
 `extended/val` and on frontal radiographs of a site that no split holds. The `test` splits are not
 touched. Finished runs are reused.
 """
@@ -131,7 +131,7 @@ class Outcome:
 
 
 class Experiments:
-    """The data, the run that each variant goes on with, and where the runs lie."""
+    """The data, the run that each variant starts from, and the folder of the runs."""
 
     def __init__(self, start: Path, manifest: Path, unseen: Path, out: Path) -> None:
         self.start = start

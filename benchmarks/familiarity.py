@@ -5,10 +5,10 @@ r"""Whether a network errs where an image is unlike its training images.
 
 Writes docs/familiarity.md. MODEL, a run or a bundle, has learnt from the sources that are named as
 seen, and never from those named as unseen. Each candidate orders an unseen source's images from the
-most to the least familiar. Screening those alone that come first ought to give fewer errors: the
-area under the risk-coverage curve (El-Yaniv and Wiener 2010; the mean over all shares of images
-kept of the share of errors among them) says how well. It is compared with that of the largest
-probability, which needs nothing new.
+most to the least familiar. Screening only the most familiar should give fewer errors. The area
+under the risk-coverage curve (El-Yaniv and Wiener 2010; the share of errors among the images kept,
+averaged over all shares kept) measures how well this works. It is compared with the area for the
+largest probability, which needs nothing new.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The heatmap's overlay beside the same drawn in floats: time, and the largest difference.
+"""The heatmap's overlay compared with one drawn in floats: time, and the largest difference.
 
     python benchmarks/overlay.py [IMAGE]
 
-Prints minimum and median of processor time, both run in turn in one process, and the medians'
+Prints minimum and median of processor time, run alternately in one process, and the medians'
 ratio. Without IMAGE a computed one of 2048 x 2175 pixels is drawn on.
 """
 

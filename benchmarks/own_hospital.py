@@ -5,8 +5,8 @@ r"""What training on a hospital's own few images brings; writes docs/own-hospita
         --report "source=DETECTOR A" --report set=shenzhen
 
 RUN is a network that has never seen these hospitals: it was trained with a `--leave-out` for each
-of them. Of each hospital up to `IMAGES` images of a class are drawn, by patient, as its own folder;
-everything else that there is of it is the test. The variants of the recipe are compared at the
+of them. Up to `IMAGES` images per class of each hospital are drawn, by patient, as its own folder;
+all its other images are the test. The variants of the recipe are compared at the
 hospitals to choose by; the recipe `own-hospital` is then judged at the others. What is forgotten is
 measured on the split `val` of the remaining data. Finished trainings are reused.
 """

@@ -1,6 +1,6 @@
-"""int8 files of any Keras network, by the quantisation that the engines' makers ship.
+"""int8 files of any Keras network, with the engine vendors' own quantisation tools.
 
-Our own recipes know chains of convolutions alone.
+Our own recipes handle only chains of convolutions.
 """
 
 from __future__ import annotations

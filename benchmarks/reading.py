@@ -1,10 +1,10 @@
-"""From a DICOM file to grey pixels, of each transfer syntax: pydicom beside xrayedge, in one run.
+"""From a DICOM file to grey pixels, for each transfer syntax: pydicom and xrayedge, in one run.
 
     python benchmarks/reading.py --rounds 9
 
-Encodes pydicom-data's chest radiograph (1841 x 1955 pixels, 15 bits) in each, and reads it in
-turns both ways: with pydicom and the decoder that it chooses of those installed, the window worked
-out on every value and looked up, as xrayedge did up to version 0.1; and with `xrayedge.read`.
+Encodes pydicom-data's chest radiograph (1841 x 1955 pixels, 15 bits) in each, and reads it both
+ways alternately: with pydicom and the installed decoder that it chooses, applying the window to
+every value, as xrayedge did up to version 0.1; and with `xrayedge.read`.
 Prints medians in milliseconds and their ratio, as a table for docs/dicom.md.
 """
 

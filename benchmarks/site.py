@@ -1,4 +1,4 @@
-"""What a few healthy images of a hospital bring; writes docs/site.md and its chart.
+"""What a few healthy images of a hospital achieve; writes docs/site.md and its chart.
 
     python benchmarks/site.py MANIFEST.csv SITES.csv --docs docs --model vgg16-edge
 
@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Row:
-    """Means over the draws of so many images of one source."""
+    """Means over the draws of a given number of images of one source."""
 
     source: str
     images: int

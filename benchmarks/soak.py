@@ -1,11 +1,11 @@
-"""Checks that a screener that runs for days keeps its memory and results; exit status 1 if not.
+"""Checks that memory and results of a long-running screener don't change; exit status 1 if they do.
 
     python benchmarks/soak.py --model vgg16-edge --screenings 10000 --threads 4
 
-Screens pydicom-data's images (a chest, a leg, a shoulder MR) and a file that is no image, in
-turn, first in one thread and then in several that share the screener. Every result must be the one
-that the same source gave at the very beginning, and memory must not grow. Then the same threads
-with a screener each, to measure what sharing costs or saves. Prints one JSON object.
+Screens pydicom-data's images (a chest, a leg, a shoulder MR) and a file that is not an image,
+cyclically, first in one thread and then in several that share the screener. Every result must equal
+the first one of the same source, and memory must not grow. Then the same threads run with a
+screener each, to measure what sharing costs or saves. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from xrayedge.machine import memory_mb
 #: Of the resident memory after warm-up, in 10^6 bytes.
 MAX_GROWTH_MB = 5.0
 WARMUP_SHARE = 0.2
-#: Screenings of each thread at least: so long the allocators of threads that meet in ever new ways
-#: go on growing (30 were enough for ONNX Runtime with three threads).
+#: Fewest screenings of each thread: until then memory still grows, as threads allocate at the same
+#: time in new combinations (30 were enough for ONNX Runtime with three threads).
 WARMUP_PER_THREAD = 40
 _SAMPLES = 100  # of the memory, over the whole soak
 _WINDOW = 10  # samples at each end whose medians are compared
@@ -72,7 +72,7 @@ class Soak:
 
 
 def soak(screen: Screen, sources: list[Path], screenings: int, threads: int, title: str) -> Soak:
-    """Screen the sources in turn, by several threads, and watch memory and results."""
+    """Screen the sources cyclically, in several threads, and watch memory and results."""
     expected = {source: _result(screen(source)) for source in sources}
     resident = []
     different = 0

@@ -2,10 +2,10 @@
 
     python benchmarks/station.py --images 500
 
-Needs dcmtk, `unshare` and `ip`: it runs in a network namespace of its own, where nothing is reached
-but loopback. A station with the edge model gets so many images by C-STORE, screens them and sends
+Needs dcmtk, `unshare` and `ip`: it runs in its own network namespace, which has only the loopback
+device. A station with the edge model receives this many images by C-STORE, screens them and sends
 report and overlay to dcmtk's storescp; its resident memory is read along the way. Then the same
-files go in turn to the station's listener alone and to storescp. Prints a Markdown table.
+files go alternately to the station's listener alone and to storescp. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def wait_for(done: Callable[[], bool], what: str) -> None:
 
 
 def has_done(store: Store, number: int) -> bool:
-    """Whether so many jobs are done."""
+    """Whether this many jobs are done."""
     return store.job_counts().get("done", 0) >= number
 
 
@@ -158,7 +158,7 @@ def unit() -> AE:
 
 
 def a_busy_day(folder: Path, number: int) -> Iterator[tuple[str, str]]:
-    """Memory while so many images are received, screened and delivered."""
+    """Memory while this many images are received, screened and delivered."""
     config = folder / "station.toml"
     config.write_text(CONFIG)
     state = folder / "state"
@@ -212,7 +212,7 @@ def a_busy_day(folder: Path, number: int) -> Iterator[tuple[str, str]]:
 
 
 def receiving(folder: Path) -> Iterator[tuple[str, str]]:
-    """Megabytes per second into the listener and into storescp, in turn, in one folder."""
+    """Megabytes per second into the listener and into storescp, alternately, in one folder."""
     files = []
     dataset = pydicom.dcmread(str(get_testdata_file("RG1_UNCR.dcm")))
     dataset.PixelData = dataset.PixelData * 4

@@ -30,7 +30,7 @@ from xrayedge.evaluation import (
 from xrayedge.scores import probabilities
 
 ENGINES: tuple[EngineName, ...] = ("litert", "onnx")
-ROUNDS, RUNS = 9, 12  # per file and engine: medians of so many runs, in so many rounds
+ROUNDS, RUNS = 9, 12  # per file and engine: medians over this many rounds of this many runs
 
 
 @dataclass(frozen=True)

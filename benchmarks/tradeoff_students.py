@@ -115,7 +115,7 @@ def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Name
 
 
 def spread(passes: float, most_views: int) -> tuple[int, int]:
-    """How many views of each image, and epochs of them, come nearest to so many passes."""
+    """The numbers of views per image and of epochs that come closest to this many passes."""
     views = min(max(1, round(passes)), most_views)
     return views, max(1, round(passes / views))
 

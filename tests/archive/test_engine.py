@@ -114,7 +114,7 @@ def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(client, originals, tmp
         os.killpg(process.pid, signal.SIGINT)
         told = process.stderr.read()
         assert process.wait() == 130
-    assert "the same command again goes on" in told
+    assert "run the same command to resume" in told
     assert "Traceback" not in told
     assert 0 < len([*out.glob("parts/part-*")]) < 100
     arguments = [*command[3:], "--scheduler", client.scheduler.address]

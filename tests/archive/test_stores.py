@@ -154,7 +154,7 @@ def test_an_outage_is_no_row(monkeypatch):
     for _ in range(stores._OUTAGE - 1):
         with pytest.raises(ImageError):
             reader.read(f"http://{CLOSED}/1.png", Limits())
-    with pytest.raises(ArchiveError, match="one after another can't be reached"):
+    with pytest.raises(ArchiveError, match="consecutive images can't be reached"):
         reader.read(f"http://{CLOSED}/1.png", Limits())
 
 

@@ -384,6 +384,6 @@ def test_ctrl_c_is_status_130_and_says_how_to_go_on(thousand, tmp_path):
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
     assert process.returncode == 130
-    assert f"images are in {output}; the same command again goes on behind them" in said
+    assert f"images are in {output}; run the same command to resume" in said
     assert said.endswith("xrayedge: interrupted\n")
     assert all(json.loads(line) for line in output.read_text().splitlines())

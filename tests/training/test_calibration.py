@@ -26,7 +26,7 @@ def test_temperature_undoes_overconfidence():
     [
         (0.0, 0.0, ["temperature 20 is at its bound", "can't be told from chance"]),
         (1.0, 0.0, []),
-        (100.0, 0.0, ["all 60 images of val are told right"]),
+        (100.0, 0.0, ["all 60 images of val are classified correctly"]),
         (-9.0, 9.0, ["temperature 20 is at its bound", "from chance"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Shards on Dask: a bounded number of them at once, each until its part is there."""
+"""Run shards on Dask: a bounded number at a time, each until its part exists."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .shard import Done, Shard, screen_shard
 _AHEAD = 3
 #: Times that the worker of one shard may be killed. Images can't do that: see `process`.
 _MOST_KILLS = 100
-#: Seconds between two looks at the cluster.
+#: Seconds between two checks of the cluster.
 _LOOK = 5.0
 #: Run by each worker at its start. In a terminal Ctrl-C goes to all processes of a command; the
 #: first of them ends the others.
@@ -40,14 +40,14 @@ _CONNECT = 30  # seconds that a scheduler may take to answer
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Parameters
     ----------
     done
         The shard that has just been finished; ``None`` when nothing was finished for a while.
     workers, threads
-        Dask's, at the last look.
+        Dask's, at the last check.
     """
 
     done: Done | None
@@ -73,10 +73,10 @@ def local_cluster(workers: int, *, dashboard: bool = True) -> Iterator[Client]:
         Whether to serve Dask's pages, on a free port of the loopback device.
     """
     quiet = {
-        # What screens is a child of the worker, with a limit of its own.
+        # A child of the worker does the screening, with its own limit.
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
-        # It looks at each thread's stack every 10 ms, and finds it waiting for the child.
+        # Samples each thread's stack every 10 ms, only to find it waiting for the child.
         "distributed.worker.profile.enabled": False,
     }
     with dask.config.set(quiet), ExitStack() as stack:
@@ -98,7 +98,7 @@ def local_cluster(workers: int, *, dashboard: bool = True) -> Iterator[Client]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off: a cluster that is half started can't be ended."""
+    """Defer Ctrl-C: a half-started cluster can't be shut down."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -124,7 +124,7 @@ def cluster_at(address: str) -> Iterator[Client]:
 
 
 def screen_plan(plan: Plan, job: Job, client: Client) -> Iterator[Progress]:
-    """Screen the shards of a plan whose parts are not there.
+    """Screen the shards of a plan whose parts don't exist yet.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def screen_plan(plan: Plan, job: Job, client: Client) -> Iterator[Progress]:
     ------
     ArchiveError
         The scheduler is gone, a worker can't screen, or a part can't be written. What is finished
-        stays, and the next run goes on.
+        stays, and the next run resumes.
     """
     run = uuid4().hex
     over: SimpleQueue[Future] = SimpleQueue()
@@ -197,11 +197,11 @@ def _look(client: Client, before: tuple[int, int]) -> tuple[int, int]:
 
 
 def _gone() -> ArchiveError:
-    return ArchiveError("the scheduler is gone; start it, and the same command again goes on")
+    return ArchiveError("the scheduler is gone; restart it, then run the same command to resume")
 
 
 def _result(future: Future, shard: Shard, kills: dict[int, int]) -> Done | None:
-    """What became of a shard; ``None`` if its worker was killed, so that it is to be done again."""
+    """The outcome of a shard; ``None`` if its worker was killed and it must be repeated."""
     try:
         done: Done = future.result()
         return done
@@ -213,8 +213,8 @@ def _result(future: Future, shard: Shard, kills: dict[int, int]) -> Done | None:
         kills[shard.number] = kills.get(shard.number, 0) + 1
         if kills[shard.number] > _MOST_KILLS:
             raise ArchiveError(
-                f"shard {shard.number}: its worker was killed {_MOST_KILLS} times; look why, and "
-                "the same command again goes on"
+                f"shard {shard.number}: its worker was killed {_MOST_KILLS} times; find out why, "
+                "then run the same command to resume"
             ) from error
         return None
     except Exception as error:
@@ -246,7 +246,7 @@ def _screen(shard: Shard, folder: Path, settings: Settings, job: Job) -> Done:
 
 
 def _taken(job: Job, settings: Settings) -> ScreeningProcess:
-    """A process that has the model loaded, or a new one; those of another job end."""
+    """An idle process with the model loaded, or a new one; those of another job are ended."""
     with _lock:
         while _idle:
             process = _idle.pop()

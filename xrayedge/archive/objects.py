@@ -1,7 +1,7 @@
 """Images in an object store that speaks S3: listed page by page, read whole.
 
 botocore rather than `pyarrow.fs`, which holds the whole listing of a prefix in memory and tells
-neither a wrong key from a refused one nor a lost object from a lost bucket.
+distinguishes neither a wrong key from a denied one nor a missing object from a missing bucket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .reading import (
     collected,
 )
 
-#: What S3 says of an object, and the reason that its image's row gives.
+#: S3's error codes for an object, and the reason given in its image's row.
 _OF_OBJECT = {
     "NoSuchKey": (NOT_FOUND, "no such object"),
     "404": (NOT_FOUND, "no such object"),
@@ -41,7 +41,7 @@ _OF_OBJECT = {
     "403": (ACCESS_DENIED, "access denied"),
     "InvalidObjectState": (UNREACHABLE, "in an archive's storage class; restore it first"),
 }
-#: What S3 says when no object of the bucket can be had, and what to do.
+#: S3's error codes if no object of the bucket can be read, and what to do.
 _OF_BUCKET = {
     "NoSuchBucket": "there is no such bucket",
     "InvalidBucketName": "that is no bucket's name",
@@ -52,7 +52,7 @@ _OF_BUCKET = {
     "InvalidToken": "the session token is wrong; check AWS_SESSION_TOKEN",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
 }
-#: A listing may be refused for the whole prefix, too.
+#: A listing may also be denied for the whole prefix.
 _OF_LISTING = {
     **_OF_BUCKET,
     "AccessDenied": "listing it is not allowed; check AWS_PROFILE or the bucket's policy",
@@ -89,7 +89,7 @@ class ObjectStore:
             )
             client = session.create_client("s3", config=config)
             if ".amazonaws.com" not in client.meta.endpoint_url:
-                # A store of one's own seldom has a DNS name for each bucket.
+                # A self-hosted store rarely has a DNS name for each bucket.
                 config = config.merge(Config(s3={"addressing_style": "path"}))
                 client = session.create_client("s3", config=config)
         except (BotoCoreError, ValueError) as error:
@@ -143,7 +143,7 @@ class ObjectStore:
     def _ask(self, source: str, **request: str) -> dict[str, Any]:
         try:
             answer: dict[str, Any] = self._client.get_object(**request)
-        except (BotoCoreError, ClientError) as error:  # tried again already where that may help
+        except (BotoCoreError, ClientError) as error:  # retried already if useful
             if _code(error) == "InvalidRange":  # of an empty object
                 return self._ask(source, Bucket=request["Bucket"], Key=request["Key"])
             raise self._of_image(source, error) from None

@@ -43,7 +43,7 @@ MANIFEST_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Plan:
-    """What an archive's folder is for; it never changes.
+    """What an archive's folder contains; it never changes.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def shards(self) -> int:
-        """How many there are."""
+        """The number of shards."""
         return -(-self.images // self.shard_size)
 
     @classmethod
@@ -137,12 +137,12 @@ class Plan:
         return cls(folder, found.name, settings, shard_size, count), left_out
 
     def check(self, found: Input, settings: Settings, shard_size: int | None) -> None:
-        """Refuse to go on with another input, model or setting.
+        """Refuse to resume with another input, model or setting.
 
         Raises
         ------
         ArchiveError
-            Something is not as it was.
+            Something has changed.
         """
         differences = list(self.settings.differences(settings))
         if found.name != self.input:
@@ -156,7 +156,7 @@ class Plan:
             )
 
     def finished(self) -> frozenset[int]:
-        """The shards whose parts are there."""
+        """The shards whose parts exist."""
         folder = part_path(self.folder, 0).parent
         if not folder.is_dir():
             return frozenset()
@@ -168,7 +168,7 @@ class Plan:
         return min(self.shard_size, self.images - number * self.shard_size)
 
     def pending(self, finished: frozenset[int]) -> Iterator[Shard]:
-        """The other shards, in order; a piece of the manifest is in memory at a time."""
+        """The other shards, in order; only a piece of the manifest is in memory at a time."""
         with pq.ParquetFile(self.folder / MANIFEST) as manifest:
             first = 0
             for group in range(manifest.num_row_groups):
@@ -184,7 +184,7 @@ class Plan:
                         yield Shard(number, _images(table.slice(start, self.shard_size)))
 
     def clean(self) -> None:
-        """Remove what killed processes left, when all parts are there."""
+        """Remove what killed processes left behind, once all parts exist."""
         remove_temporary(self.folder)
         remove_temporary(part_path(self.folder, 0).parent)
 
@@ -197,7 +197,7 @@ def open_plan(
     shard_size: int | None = None,
     listed: Callable[[int], object] = lambda _: None,
 ) -> tuple[Plan, LeftOut | None]:
-    """The plan of a folder, made of an input where there is none.
+    """The plan of a folder, created from an input if there is none.
 
     Parameters
     ----------
@@ -206,11 +206,11 @@ def open_plan(
     found
         The input.
     settings
-        What is to make the rows.
+        The settings that the rows are to have.
     shard_size
         Images of a shard; without it that of the plan, or `SHARD_SIZE`.
     listed
-        Told how many images are listed, now and then.
+        Called now and then with the number of images listed so far.
 
     Returns
     -------
@@ -231,7 +231,7 @@ def open_plan(
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from screening into a folder, which is made where there is none.
+    """Keep other processes from screening into a folder, which is created if needed.
 
     Raises
     ------
@@ -261,7 +261,7 @@ def _images(table: pa.Table) -> tuple[Listed, ...]:
 
 
 def _source(line: str) -> str:
-    """The source that `one_line` wrote so."""
+    """The source that `one_line` encoded."""
     if "\\" not in line:
         return line
     source: str = json.loads(f'"{line}"')

@@ -1,9 +1,9 @@
-"""A process that screens for another and may die of an image: found, and a row of its own.
+"""A process that screens for another and may be killed by an image, which then gets a row.
 
-The parent sends sources and gets a row after each. When the process ends before a row came, the
-image that it was at is tried once more, alone and first, in a new process: what ends that one too
-gets a row `rows.CRASHED`, and the others lose nothing. So a crash costs a start, and an endless
-loop two time limits, however large the shard.
+The parent sends sources and receives a row for each. If the process ends before a row has arrived,
+the image that it was working on is retried once, alone and first, in a new process. If that process
+ends too, the image gets a row `rows.CRASHED`, and the others are unaffected. So a crash costs one
+restart, and an endless loop two time limits, however large the shard.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from .rows import CRASHED, File, Row, failed_row, row
 from .settings import Settings
 from .sources import Listed, read_source
 
-#: Libraries read them at their start; by default they keep memory for a thread on each core.
+#: Libraries read these when they load; by default they reserve memory for a thread on each core.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-#: Times that a process may end while it loads the model: somebody may be killing processes.
+#: Times that a process may end while it loads the model: processes may be killed at random.
 _STARTS = 3
 
 
@@ -54,7 +54,7 @@ class Job:
     memory
         Bytes of data that a process may hold (``RLIMIT_DATA``); ``None`` sets no limit.
     time_limit
-        Seconds after which a process ends that is still at the same image.
+        Seconds that a process may spend on one image before it is ended.
     """
 
     model: str
@@ -84,7 +84,7 @@ class Job:
         return screener, settings
 
     def settled(self) -> tuple[Job, Settings]:
-        """The same job for any working folder, and what it makes rows with.
+        """The same job independent of the working folder, and the settings of its rows.
 
         Raises
         ------
@@ -99,14 +99,14 @@ class Job:
 
 
 class ScreeningProcess:
-    """Screens in a process of its own, which is started when it is needed.
+    """Screens in a separate process, which is started when it is needed.
 
     Parameters
     ----------
     job
         How to screen.
     settings
-        What the rows are to be made with; a process that would make others is refused.
+        The settings that the rows must have; a process with others is refused.
     """
 
     def __init__(self, job: Job, settings: Settings) -> None:
@@ -121,7 +121,7 @@ class ScreeningProcess:
         Raises
         ------
         ArchiveError
-            The model can't be loaded here, or is another one; or no image can be read.
+            The model can't be loaded here, or is a different one; or no image can be read.
         """
         rows: list[Row] = []
         suspect: int | None = None
@@ -216,7 +216,7 @@ class ScreeningProcess:
 
 
 def _serve(connection: Connection) -> None:
-    """Screen what comes until nobody listens any more."""
+    """Screen what arrives until the parent closes the connection."""
     job, expected = connection.recv()
     if job.memory is not None:
         _, most = resource.getrlimit(resource.RLIMIT_DATA)

@@ -1,4 +1,4 @@
-"""What stores of images have in common: the reasons of what can't be had, and time limits."""
+"""What image stores have in common: reasons for images that can't be read, and time limits."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from ..imaging import Limits
 S3 = "s3://"
 WEB = ("http://", "https://")
 
-#: The reasons of images that a store does not give, beside those of `screen`.
+#: Reasons for images that a store does not deliver, in addition to those of `screen`.
 NOT_FOUND, ACCESS_DENIED, UNREACHABLE = "not-found", "access-denied", "unreachable"
 
-# Together they must end before `process.Job.time_limit` does, so that a slow store is told from an
-# image that takes too long.
+# Together they must be shorter than `process.Job.time_limit`, so that a slow store is distinguished
+# from an image that takes too long to screen.
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 15.0  # without a byte
 TRIES = 3
-#: For the bytes of an image, with all tries; one try more may have begun.
+#: For the bytes of an image, with all retries; one more may have begun.
 IMAGE_SECONDS = 60.0
-#: Bytes read at a time, between two looks at the clock.
+#: Bytes read at a time, between two checks of the clock.
 CHUNK = 1 << 20
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is in a store, and is no path."""
+    """Whether a source is a URL rather than a path."""
     return source.lower().startswith((S3, *WEB))
 
 
 def is_object(url: str) -> bool:
-    """Whether a URL is one of S3's."""
+    """Whether a URL is an ``s3://`` URL."""
     return url.lower().startswith(S3)
 
 
@@ -47,14 +47,14 @@ def collected(chunks: Iterable[bytes], source: str, limits: Limits, until: float
     limits
         Largest file accepted.
     until
-        When the time is over, by ``time.monotonic``.
+        The deadline, by ``time.monotonic``.
 
     Raises
     ------
     TooLargeError
-        They are more than the limit.
+        They exceed the limit.
     ImageError
-        With the reason ``unreachable``: the time is over.
+        With the reason ``unreachable``: the deadline has passed.
     """
     content = bytearray()
     for chunk in chunks:

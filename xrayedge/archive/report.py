@@ -1,4 +1,4 @@
-"""An archive as one HTML page to read: no script, and nothing from elsewhere."""
+"""A report on an archive as one HTML page, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def _reference(
     except BundleError:
         if model is not None:
             raise
-        return None, f"The bundle {name} is not installed here; give its folder by --model."
+        return None, f"The bundle {name} is not installed here; give its folder with --model."
     if digest != settings.bundle_sha256:
         if model is not None:
             raise BundleError(f"{model}: not the bundle that screened the archive, {name}")
-        return None, f"Another bundle than {name} is installed here; give its folder by --model."
+        return None, f"A bundle other than {name} is installed; give its folder with --model."
     if bundle.reference is None:
         return None, f"The bundle {name} carries no reference."
     return bundle.reference, ""
@@ -193,9 +193,10 @@ def _scores(summary: Summary, reference: ReferenceHistograms | None, missing: st
     return (
         f"{text} The line is the reference: the images that the model was validated on.</p>"
         f"<div class='charts'>{''.join(figures)}</div><h3>Drift</h3>"
-        "<p>The population stability index against the reference. An index beyond the limit says "
-        "that images are not as those that the model was validated on; how well it does on them "
-        "it does not say.</p>" + _table(["measure", "images", "index", "limit", "verdict"], rows)
+        "<p>The population stability index against the reference. An index beyond the limit means "
+        "that the images differ from those that the model was validated on. It does not say how "
+        "accurate the model is on them.</p>"
+        + _table(["measure", "images", "index", "limit", "verdict"], rows)
     )
 
 
@@ -204,13 +205,13 @@ def _by_folder(summary: Summary, reference: ReferenceHistograms | None) -> str:
     if OTHERS in groups.names:
         return (
             f"<p>There are more than {MOST_FOLDERS} folders below the one that all images are in. "
-            "So many are rather patients than places, and are not shown; "
+            "These are probably patients rather than places, so they are not shown; "
             "examples/archive_duckdb.py counts by any other part of the path.</p>"
         )
     names = sorted(groups.names, key=lambda name: -groups.images[groups.names[name], 0])
     more = len(names) - _MOST_ROWS
-    note = "<p>The first folder below the one that all images are in. Its name stands here as it "
-    note += "is: look before you pass this page on."
+    note = "<p>The first folder below the one that all images are in. Its name is shown unchanged: "
+    note += "check it before you share this page."
     note += f" The {_MOST_ROWS} largest of {len(names)}.</p>" if more > 0 else "</p>"
     return note + _groups_table("folder", names[:_MOST_ROWS], groups, summary, reference)
 

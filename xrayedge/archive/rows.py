@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 #: Of the manifest and of each part.
 METADATA_KEY = b"xrayedge"
-#: The reason of an image that ended the process which screened it, every time.
+#: The reason for an image that ended its screening process every time.
 CRASHED = "crashed"
 
-#: Rows as they are before they are columns.
+#: Rows before they are turned into columns.
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class File:
-    """What is known of a source, apart from its pixels.
+    """What is known about a source, apart from its pixels.
 
     Parameters
     ----------
     source
         A path or a URL.
     size
-        In bytes; ``None`` where it could not be found out.
+        In bytes; ``None`` if it could not be determined.
     sha256
-        Of its bytes, in hexadecimal digits; ``None`` where they were not read.
+        Of its bytes, in hexadecimal digits; ``None`` if they were not read.
     modified
         When it was last changed, in UTC, as far as its store knows.
     """
@@ -62,7 +62,8 @@ def schema(classes: Sequence[str]) -> pa.Schema:
     ``bundle_sha256``, ``xrayedge_version``, ``engine_version``. A source that has bytes which are
     no text, or that is not printable, is written as in a CSV file of `output.results`.
     """
-    import pyarrow as pa  # not above: what screens makes rows and no columns, and needs less memory
+    # Not at the top: a screening process makes rows but no columns, and so needs less memory.
+    import pyarrow as pa
 
     text, number = pa.string(), pa.float64()
     texts = pa.list_(pa.field("element", text, nullable=False))

@@ -1,4 +1,4 @@
-"""`Settings`: all that the rows of an archive depend on. One archive has one of them."""
+"""`Settings`: everything that the rows of an archive depend on; the same for all of them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Any) -> Settings:
-        """From what `to_dict` gave; a `ValueError` says what is wrong with it."""
+        """Rebuild from `to_dict`; a `ValueError` says what is wrong."""
         return decode(cls, values, "settings")
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Settings:
         return {**asdict(self), "classes": list(self.classes)}
 
     def differences(self, other: Settings) -> Iterator[str]:
-        """What is not the same in another's, in words: ``precision int8, now float16``."""
+        """The differences from another's, in words: ``precision int8, now float16``."""
         mine, others = asdict(self), asdict(other)
         for name, value in mine.items():
             if value != others[name]:

@@ -43,14 +43,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a shard.
+    """The outcome of a shard.
 
     Parameters
     ----------
     number, images
         Of the shard, and how many images it has.
     counts
-        Images by status: those of this run, none if the part was there already.
+        Images by status: those of this run, none if the part already existed.
     seconds
         That it took.
     """
@@ -67,9 +67,9 @@ def part_path(folder: Path, number: int) -> Path:
 
 
 def screen_shard(shard: Shard, folder: Path, settings: Settings, screens: Screens) -> Done:
-    """Screen a shard into its part, unless that is there.
+    """Screen a shard into its part, unless that exists.
 
-    The part gets its name when it is complete and on the disk, so it is there whole or not at all,
+    The part gets its name when it is complete and on the disk, so it exists whole or not at all,
     however often the shard is started and wherever it was killed.
 
     Raises

@@ -46,12 +46,12 @@ class Listed:
 
 @dataclass
 class LeftOut:
-    """What an input holds and does not list; counted while it is listed.
+    """What an input contains but does not list; counted while it is listed.
 
     Parameters
     ----------
     not_images
-        Files that are no images by name.
+        Files whose names are not those of images.
     unreadable
         Folders that could not be listed, each with the reason.
     """
@@ -61,14 +61,14 @@ class LeftOut:
 
 
 class Input(Protocol):
-    """Lists images, however many they are."""
+    """Lists any number of images."""
 
     @property
     def name(self) -> str:
-        """What an archive is known to be of: an absolute path, or a URL."""
+        """The input's name in the archive: an absolute path, or a URL."""
 
     def listed(self, left_out: LeftOut) -> Iterator[Listed]:
-        """The images; what is left out is noted.
+        """The images; what is left out is counted in ``left_out``.
 
         Raises
         ------
@@ -78,12 +78,12 @@ class Input(Protocol):
 
 
 def open_input(text: str) -> Input:
-    """An input by what stands on the command line.
+    """The input that an argument of the command line names.
 
     Raises
     ------
     ArchiveError
-        It is neither a folder, nor a list, nor a bucket.
+        It is not a folder, a list or a bucket.
     """
     if is_object(text):
         return ObjectPrefix(text)
@@ -186,7 +186,7 @@ class ObjectPrefix:
 
 
 def read_source(source: str, limits: Limits) -> tuple[File, bytes]:
-    """The bytes of a source and what is known of it.
+    """The bytes of a source and what is known about it.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def read_source(source: str, limits: Limits) -> tuple[File, bytes]:
         return File(source, len(data), hashlib.sha256(data).hexdigest(), changed), data
     path = Path(source)
     try:
-        # To open a fifo or a device may wait for ever.
+        # Opening a fifo or a device could block for ever.
         if not stat.S_ISREG(path.stat().st_mode):
             raise UnreadableError(f"{source}: not a regular file")
         with path.open("rb") as stream:
@@ -237,7 +237,7 @@ def _placed(folder: Path, sources: Iterable[str | None]) -> Iterator[Listed]:
 
 
 def _checked(images: Iterable[Listed]) -> Iterator[Listed]:
-    """Pass images on, and see on the way that the stores of their URLs give images at all."""
+    """Pass images on, and check on the way that the stores of their URLs deliver images."""
     check = None
     for one in images:
         if is_url(one.source):
@@ -253,7 +253,7 @@ def _checked(images: Iterable[Listed]) -> Iterator[Listed]:
 
 @cache
 def _stores() -> Stores:
-    """The connections of this process; opened late, since few archives need the packages."""
+    """The connections of this process; opened lazily, since few archives need the packages."""
     from .stores import Stores
 
     return Stores()

@@ -1,4 +1,4 @@
-"""How far an archive is, from its manifest and the metadata of its parts."""
+"""The progress of an archive, from its manifest and the metadata of its parts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .shard import part_path
 
 @dataclass(frozen=True)
 class Status:
-    """How far an archive is.
+    """The progress of an archive.
 
     Parameters
     ----------
     plan
         What is to be done.
     finished
-        Shards whose parts are there.
+        Shards whose parts exist.
     statuses, reasons
         Images in them by status, and those that were not screened by reason.
     """
@@ -38,7 +38,7 @@ class Status:
 
 
 def status(folder: Path) -> Status:
-    """How far the archive in a folder is; it may be screened into meanwhile.
+    """The progress of the archive in a folder, which another process may be writing.
 
     Raises
     ------

@@ -12,11 +12,11 @@ from ..imaging import Limits
 from . import objects, web
 from .reading import ACCESS_DENIED, S3, UNREACHABLE, is_object
 
-#: Images that one store refuses before it is clear that it will refuse them all.
+#: Images that one store must refuse before it is taken to refuse them all.
 _PROBES = 5
 #: Stores that are asked for an image at the start; a list may name thousands of web servers.
 _PROBED_STORES = 50
-#: Images one after another that can't be reached before it is an outage. Each takes several tries.
+#: Consecutive unreachable images that count as an outage. Each is tried several times.
 _OUTAGE = 10
 
 
@@ -55,11 +55,11 @@ class Stores:
         Raises
         ------
         ImageError
-            The image can't be had, for the reason ``not-found``, ``access-denied``,
+            The image can't be read, for the reason ``not-found``, ``access-denied``,
             ``unreachable`` or ``too-large``.
         ArchiveError
-            No image can be had: credentials have expired, the bucket is gone, or many images one
-            after another were unreachable.
+            No image can be read: credentials have expired, the bucket is gone, or many consecutive
+            images were unreachable.
         """
         try:
             answer = self._of(source).read(source, limits)
@@ -71,14 +71,14 @@ class Stores:
             if self._unreachable < _OUTAGE:
                 raise
             raise ArchiveError(
-                f"{_store(source)}: {_OUTAGE} images one after another can't be reached; "
-                "check the network, and the same command again goes on"
+                f"{_store(source)}: {_OUTAGE} consecutive images can't be reached; "
+                "check the network, then run the same command to resume"
             ) from error
         self._unreachable = 0
         return answer
 
     def probe(self, source: str) -> str | None:
-        """See whether a store gives an image; one that is missing is no fault of the store's.
+        """Check whether a store delivers an image; a missing image is not the store's fault.
 
         Returns
         -------
@@ -109,12 +109,12 @@ class Stores:
 
 
 class Check:
-    """Sees, while a list is gone through, that its stores give images at all.
+    """Checks, while a list is read, that its stores deliver images at all.
 
     Parameters
     ----------
     stores
-        To ask for the first images of each.
+        Asked for the first images of each.
     """
 
     def __init__(self, stores: Stores) -> None:
@@ -123,7 +123,7 @@ class Check:
         self._giving: set[str] = set()
 
     def see(self, source: str) -> None:
-        """Look at the next URL.
+        """Check the next URL.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class Check:
             raise _none_of(store, refusal)
 
     def end(self) -> None:
-        """Look back at a list that may have been too short for `see` to be sure.
+        """Judge a list that may have been too short for `see` to decide.
 
         Raises
         ------
@@ -166,4 +166,4 @@ def _store(url: str) -> str:
 
 
 def _none_of(store: str, refusal: str) -> ArchiveError:
-    return ArchiveError(f"{store}: none of the first images can be had: {refusal}")
+    return ArchiveError(f"{store}: none of the first images can be read: {refusal}")

@@ -1,4 +1,4 @@
-"""What an archive's parts say together, added up part by part: one of them is in memory at a time.
+"""Totals over an archive's parts, added up part by part: one of them is in memory at a time.
 
 Images are named by their part and row, never by their files: names can hold patient data.
 """
@@ -27,7 +27,7 @@ from .shard import part_path
 
 #: Of scores, as `reference.histogram` makes them.
 BINS = 20
-#: More folders than these are rather patients than places; those that come later count together.
+#: More folders than this are likely patients rather than places; later ones are counted together.
 MOST_FOLDERS = 100
 _MOST_MONTHS = 1200
 #: The group of the others.
@@ -140,7 +140,7 @@ class Summary:
     Parameters
     ----------
     plan
-        Of the archive. Parts may be missing; the summary is of those that are there.
+        Of the archive. Parts may be missing; the summary covers those that exist.
     """
 
     def __init__(self, plan: Plan) -> None:

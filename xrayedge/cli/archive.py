@@ -273,9 +273,7 @@ def _screen(plan: Plan, job: Job, client: Client, finished: int) -> None:
                     told = time.monotonic()
                     messages.print(line)
     except KeyboardInterrupt:
-        messages.print(
-            f"{finished:,} images are in {plan.folder}; the same command again goes on behind them"
-        )
+        messages.print(f"{finished:,} images are in {plan.folder}; run the same command to resume")
         raise
 
 

@@ -186,7 +186,7 @@ def _screen_all(
             if outputs.results is not None:
                 messages.print(
                     f"{counts.total()} images are in {outputs.results}; "
-                    "the same command again goes on behind them"
+                    "run the same command to resume"
                 )
             raise
 

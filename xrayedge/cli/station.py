@@ -201,7 +201,7 @@ def _config(path: Path | None) -> StationConfig:
 def _store(state: Path) -> Store:
     path = state / "station.db"
     if not path.is_file():
-        raise StationError(f"{state}: no station has its state here; give its folder by --state")
+        raise StationError(f"{state}: no station has its state here; give its folder with --state")
     return Store(path)
 
 

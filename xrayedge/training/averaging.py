@@ -44,7 +44,7 @@ def average(
         The runs don't fit each other or the data, or ``out`` holds a run.
     """
     if len(runs) < 2:
-        raise RunError("an average needs two runs at least")
+        raise RunError("an average needs at least two runs")
     if shares is not None and (len(shares) != len(runs) or not all(one > 0 for one in shares)):
         raise RunError(f"an average of {len(runs)} runs needs as many shares, each above 0")
     if (out / RECORD).exists():

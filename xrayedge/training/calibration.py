@@ -10,9 +10,9 @@ from ..scores import softmax
 
 #: Range searched for the temperature.
 _LOG_RANGE = (np.log(0.05), np.log(20.0))
-#: The search ends within so much of a bound.
+#: A temperature this close to a bound counts as being at it.
 _AT_BOUND = 0.01
-#: Of an AUC, where images are ordered at random.
+#: The AUC of a random order.
 _CHANCE = 0.5
 
 
@@ -41,7 +41,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
 def doubts(
     logits: NDArray[np.floating], labels: NDArray[np.integer], temperature: float
 ) -> tuple[str, ...]:
-    """What speaks against a model after training, in sentences; none where all is well.
+    """Doubts about a model after training, in sentences; none if all is well.
 
     Parameters
     ----------
@@ -52,14 +52,14 @@ def doubts(
     """
     found = []
     if (logits.argmax(axis=1) == labels).all():
-        # The likelihood then has no maximum: the colder, the better.
+        # The likelihood then has no maximum: it grows as the temperature falls.
         found.append(
-            f"all {len(labels)} images of val are told right, so they can't set the temperature; "
-            f"{temperature:.3g} is arbitrary, and probabilities may be too sure"
+            f"all {len(labels)} images of val are classified correctly, so they can't set the "
+            f"temperature; {temperature:.3g} is arbitrary, and probabilities may be overconfident"
         )
     elif min(abs(np.log(temperature) - bound) for bound in _LOG_RANGE) < _AT_BOUND:
         found.append(
-            f"the temperature {temperature:.3g} is at its bound: the scores say little of the label"
+            f"the temperature {temperature:.3g} is at its bound: the scores say little about the label"
         )
     scores = softmax(logits / temperature)
     area = intervals(

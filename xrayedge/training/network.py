@@ -203,11 +203,11 @@ def load_imagenet(model: keras.Model, weights: Path | None) -> None:
     """Fill the convolutions with VGG16's ImageNet weights, its first layer summed to one channel.
 
     The mean that the original subtracts differs by channel; here one grey mean is subtracted and
-    the difference moves into the first bias. That is exact but for the outermost pixel row,
+    the difference moves into the first bias. That is exact except for the outermost pixel row,
     where zero padding stands for the channel's mean.
 
-    The head starts at zero: ImageNet's features are large, and unlearning what a random head makes
-    of them takes hundreds of steps.
+    The head starts at zero: ImageNet's features are large, and a random head's response to them
+    takes hundreds of steps to unlearn.
 
     Parameters
     ----------

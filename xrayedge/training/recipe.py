@@ -236,7 +236,7 @@ RECIPES = {
         ),
         dropout=0.2,
     ),
-    # Starts from a run of `vgg16`: unlearns what borders, text, film and sharpness gave away.
+    # Starts from a run of `vgg16`: unlearns cues from borders, text, film and sharpness.
     "vgg16-robust": Recipe(
         name="vgg16-robust",
         architecture="vgg16",
@@ -255,8 +255,8 @@ RECIPES = {
         phases=(Phase(epochs=12, learning_rate=3e-4, first_block=1),),
         set_balance=0.5,
     ),
-    # Begins with a bundle, on a few hundred images of one hospital. Without augmentation what the
-    # lower blocks make of an image is computed once, so an epoch costs next to nothing.
+    # Starts from a bundle, on a few hundred images of one hospital. Without augmentation the lower
+    # blocks' output is computed once per image, so an epoch costs next to nothing.
     "own-hospital": replace(
         _HOSPITALS,
         name="own-hospital",

@@ -77,7 +77,7 @@ class RunRecord:
     threshold
         Frontal runs: the lowest score that passes, chosen on `val`.
     doubts
-        What speaks against the finished model, in sentences; see `calibration.doubts`.
+        Doubts about the finished model, in sentences; see `calibration.doubts`.
     """
 
     recipe: Recipe
@@ -132,13 +132,13 @@ class RunRecord:
         Raises
         ------
         RunError
-            ``data`` hold other images than those, or other classes than the bundle's.
+            ``data`` holds other images, or other classes than the bundle's.
         DatasetError
             See `load_dataset`.
         """
         dataset = self._load(data, non_classes=bool(self.recipe.not_healthy))
         if not self.goes_on_with(dataset):
-            raise RunError(f"{_names(data)}: other data than those that the run was trained on")
+            raise RunError(f"{_names(data)}: other data than the run was trained on")
         if not set(dataset.classes) <= set(self.classes):
             raise RunError(
                 f"{_names(data)}: the data hold the classes {', '.join(dataset.classes)}; "
@@ -202,7 +202,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
-        """Read ``run.json``; `RunError` where there is none or it is damaged."""
+        """Read ``run.json``; `RunError` if there is none or it is damaged."""
         path = folder / RECORD
         try:
             values = json.loads(path.read_text(encoding="utf-8"))

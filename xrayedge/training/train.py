@@ -211,7 +211,7 @@ def _validation(dataset: Dataset, recipe: Recipe) -> _Validation | None:
 def map_validation(
     samples: Sequence[Sample], dataset: Dataset, recipe: Recipe, places: tuple[int, int]
 ) -> _Validation:
-    """Inputs and `losses.map_loss_targets` of images as they are, for a map of ``places``."""
+    """Inputs and `losses.map_loss_targets` of unaugmented images, for a map of ``places``."""
     inputs = model_inputs(samples, recipe.preprocessing)
     return inputs, unvaried_targets(samples, dataset.classes, recipe, places)
 

@@ -1,4 +1,4 @@
-"""`DicomListener`: images by C-STORE, C-ECHO, and the answers to storage commitment.
+"""`DicomListener`: receives images by C-STORE, C-ECHO, and answers to storage commitment.
 
 A sender is told 0000 when the image and its row are on the disk, and not before.
 """
@@ -84,14 +84,14 @@ _HANDSHAKE_SECONDS = 30.0
 
 
 class DicomListener:
-    """A server of its own threads, from `start` until `stop`.
+    """A server that runs in its own threads from `start` until `stop`.
 
     Parameters
     ----------
     config, tls
-        Where, and who may.
+        Where it listens, and who may connect.
     destinations
-        Peers whose answers to storage commitment are taken.
+        Peers whose answers to storage commitment are accepted.
     state
         Where images go.
 
@@ -171,7 +171,7 @@ class DicomListener:
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Take no new associations, and end those that are open."""
+        """Accept no new associations, and end those that are open."""
         if self._server is not None:
             open_associations = self._server.active_associations
             self._server.shutdown()
@@ -205,7 +205,7 @@ class DicomListener:
             return NOT_AUTHORISED
         image: IncomingImage = event.request._dataset_file
         if image.error is not None or not self._state.has_room():
-            self._state.store.warn("the disk is full: an image was not taken, its sender was told")
+            self._state.store.warn("the disk is full: an image was refused, and its sender told so")
             return OUT_OF_RESOURCES
         try:
             sop_class, sop_instance = _identity(image.path)
@@ -238,7 +238,7 @@ class DicomListener:
 
 
 def take_commitment(state: StateFolder, report: Any) -> None:
-    """Enter what a peer says that it keeps (PS3.4, J.3.3)."""
+    """Record what a peer says that it keeps (PS3.4, J.3.3)."""
     kept, lost = (
         [str(item.ReferencedSOPInstanceUID) for item in report.get(name) or ()]
         for name in ("ReferencedSOPSequence", "FailedSOPSequence")
@@ -247,7 +247,7 @@ def take_commitment(state: StateFolder, report: Any) -> None:
 
 
 class _Server(ThreadedAssociationServer):
-    """Hangs up on addresses of nobody, and never waits for one client's handshake."""
+    """Drops connections from unknown addresses, and never waits for one client's handshake."""
 
     addresses: frozenset[str] | None = None
     limits: Limits
@@ -303,7 +303,7 @@ def server_context(tls: TlsConfig) -> ssl.SSLContext:
 
 
 def load_certificates(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
-    """Put the files of ``[tls]`` into a context. Errors as of `server_context`."""
+    """Load the files of ``[tls]`` into a context. Same errors as `server_context`."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(tls.cert, tls.key)
@@ -319,7 +319,7 @@ def _identity(path: Path) -> tuple[str, str]:
 
 
 def _addresses(host: str | None) -> frozenset[str] | None:
-    """Every address of a name; `None` for any.
+    """All addresses of a name; `None` for any.
 
     Raises
     ------
@@ -336,7 +336,7 @@ def _addresses(host: str | None) -> frozenset[str] | None:
 
 
 def _union(hosts: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    """Every address of some hosts; `None` where one of them may be any."""
+    """All addresses of some hosts; `None` if one of them may be any."""
     addresses: set[str] = set()
     for one in hosts:
         if one is None:
@@ -346,5 +346,5 @@ def _union(hosts: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
 
 
 def _plain(address: str) -> str:
-    """An address without the form that IPv4 has within IPv6."""
+    """An address, with IPv4 addresses unwrapped from their IPv6 form."""
     return address.removeprefix("::ffff:")

@@ -1,9 +1,9 @@
-"""`PduReader`: what a peer sends, read off the socket; images go straight into a file.
+"""`PduReader`: reads what a peer sends off the socket, images straight into a file.
 
 pynetdicom reads a PDU in pieces of 4 kB, makes room for whatever length it declares, copies it
-four times and pauses a millisecond between two. On an association of the listener this takes the
-place of that one step. An image's fragments are written and hashed as they come; everything else
-is handed to pynetdicom. Its internals that are relied on are those of pynetdicom 3.0.
+four times and pauses a millisecond between PDUs. On the listener's associations this class replaces
+that one step. An image's fragments are written and hashed as they arrive; everything else is handed
+to pynetdicom. The internals used here are those of pynetdicom 3.0.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ _P_DATA = 0x04
 _HEADER = struct.Struct(">BxL")  # type, length (PS3.8, 9.3)
 _ITEM = struct.Struct(">LBB")  # length, presentation context, control header (PS3.8, 9.3.5, E.2)
 _COMMAND, _LAST = 0x01, 0x02
-#: No PDU is longer: a peer that overlooks the length that we announced may send this much.
+#: The longest PDU accepted: a peer that ignores the length that we announced may send this much.
 _LONGEST_PDU = 1 << 20
-#: So long the next PDU of an image is waited for here; then pynetdicom looks at its other duties.
+#: How long to wait here for an image's next PDU before pynetdicom attends to its other duties.
 _WAIT_SECONDS = 0.02
-#: The kernel begins to write to the disk after so much, not when the image is complete.
+#: The kernel starts writing to the disk after this many bytes, not when the image is complete.
 _WRITE_OUT_BYTES = 4 << 20
 
 
 class IncomingImage:
-    """The file of one image while it comes. Looks like a temporary file to pynetdicom.
+    """The file of one image being received. Looks like a temporary file to pynetdicom.
 
     Parameters
     ----------
     folder
         Where it is made, under a random name.
     header
-        What stands before the dataset.
+        What precedes the dataset.
     """
 
     def __init__(self, folder: Path, header: bytes) -> None:
@@ -74,7 +74,7 @@ class IncomingImage:
         return Digest(self._hash.hexdigest(), self._size)
 
     def write(self, content: bytes | memoryview) -> None:
-        """Append; an error is kept, and raised nowhere."""
+        """Append; an error is kept and not raised."""
         if self.error is not None:
             return
         self._hash.update(content)
@@ -101,11 +101,11 @@ class IncomingImage:
 
     @property
     def file(self) -> IncomingImage:
-        """Itself, as a `tempfile.NamedTemporaryFile` has it."""
+        """Itself, like the attribute of `tempfile.NamedTemporaryFile`."""
         return self
 
     def flush(self) -> None:
-        """Nothing waits in this process."""
+        """Do nothing: this process buffers no bytes."""
 
     def close(self) -> None:
         """Close the file; may be called again."""
@@ -166,7 +166,7 @@ class PduReader:
                 break
 
     def close(self) -> None:
-        """The connection has ended: delete what came by half."""
+        """The connection has ended: delete what is incomplete."""
         image, self._image = self._image, None
         # What is complete and not yet looked at: its sender waits for no answer any more.
         waiting = [
@@ -181,7 +181,7 @@ class PduReader:
         return bool(self._dul._kill_thread or not self._dul.to_provider_queue.empty())
 
     def _wait(self) -> bool:
-        """Whether there is something to read within a moment."""
+        """Whether there is something to read, or soon will be."""
         connection = self._dul.socket
         if connection.ready:  # knows what TLS holds back
             return True
@@ -191,7 +191,7 @@ class PduReader:
             return False
 
     def _read_one(self) -> bool:
-        """Read a PDU and do what it asks for; whether it was one of data."""
+        """Read and process a PDU; returns whether it was a data PDU."""
         try:
             kind, body = self._pdu()
         except (OSError, EOFError):
@@ -218,14 +218,14 @@ class PduReader:
         return False
 
     def _pdu(self) -> tuple[int, memoryview]:
-        """Type and body, which is good until the next call.
+        """Type and body; the body is valid until the next call.
 
         Raises
         ------
         EOFError, OSError
             The connection ends, or nothing more comes.
         ValueError
-            No PDU, or one that is too long: no room is made for it.
+            Not a PDU, or one that is too long: no memory is allocated for it.
         """
         header = bytearray(_HEADER.size)
         self._fill(memoryview(header))
@@ -261,14 +261,14 @@ class PduReader:
             self._image.write(content)
             if not control & _LAST:
                 return
-            # All is there but for pynetdicom, which is told so by an empty last fragment.
+            # Complete; an empty last fragment tells pynetdicom so.
             content, self._image = memoryview(b""), None
         fragment: Any = P_DATA()
         fragment.presentation_data_value_list = [[context, bytes([control]) + content]]
         dimse.receive_primitive(fragment)
 
     def _begin(self, context: int) -> IncomingImage | None:
-        """The image that is under way, if the message is of one."""
+        """The image being received, if the message is one."""
         message: Any = self._association.dimse.message
         stores = isinstance(message, C_STORE_RQ)
         if self._image is None and stores:

@@ -22,7 +22,7 @@ from .planning import importance, plan
 
 RECOVERY = Phase(epochs=1, learning_rate=2e-4, first_block=1)
 FINAL = Phase(epochs=8, learning_rate=3e-4, first_block=1)
-#: Of what the labels teach: the teacher's maps say more of the same data.
+#: Weight of the labels: the teacher's maps say more about the same data.
 LABEL_WEIGHT = 0.1
 
 
