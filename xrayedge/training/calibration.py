@@ -59,7 +59,8 @@ def doubts(
         )
     elif min(abs(np.log(temperature) - bound) for bound in _LOG_RANGE) < _AT_BOUND:
         found.append(
-            f"the temperature {temperature:.3g} is at its bound: the scores say little about the label"
+            f"the temperature {temperature:.3g} is at its bound: the scores say little about the "
+            "label"
         )
     scores = softmax(logits / temperature)
     area = intervals(
