@@ -1,14 +1,16 @@
 r"""What training on a hospital's own few images brings; writes docs/own-hospital.md.
 
-    python benchmarks/own_hospital.py MANIFEST.csv SITES.csv --start RUN --out RUNS --docs docs \
+    python benchmarks/own_hospital.py MANIFEST.csv SITES.csv --out RUNS --docs docs \
+        --start UNSEEN/fold-1 --start UNSEEN/fold-2 --start UNSEEN/fold-3 \
         --choose "source=DETECTOR E" --choose "source=DETECTOR Z" \
         --report "source=DETECTOR A" --report set=shenzhen
 
-RUN is a network that has never seen these hospitals: it was trained with a `--leave-out` for each
-of them. Up to `IMAGES` images per class of each hospital are drawn, by patient, as its own folder;
-all its other images are the test. The variants of the recipe are compared at the
-hospitals to choose by; the recipe `own-hospital` is then judged at the others. What is forgotten is
-measured on the split `val` of the remaining data. Finished trainings are reused.
+Each hospital is judged with the network that has never seen it: one that was trained with a
+`--leave-out` for it, or by benchmarks/unseen.py. Up to `IMAGES` images of a class are drawn from the
+hospital, by patient, as its own folder; everything else that there is of it is the test. The variants
+of the recipe are compared at the hospitals to choose by; the recipe `own-hospital` is then judged at
+the others. What is forgotten is measured on the split `val` of the remaining data. Finished trainings
+are reused.
 """
 
 from __future__ import annotations
@@ -121,6 +123,14 @@ def hospital(dataset: Dataset, column: str, value: str, classes: Sequence[str]) 
     return Dataset(placed, tuple(sorted({one.label for one in placed} & set(classes))))
 
 
+def unseen_by(pair: tuple[str, str], starts: Sequence[Path]) -> Path:
+    """The run that was trained without this hospital."""
+    for start in starts:
+        if "=".join(pair) in RunRecord.read(start).data["leave_out"]:
+            return start
+    raise SystemExit(f"each --start has learnt from {'='.join(pair)}")
+
+
 def metrics(
     run: Path, record: RunRecord, sets: Sequence[Sequence[Sample]], inputs: NDArray[np.uint8]
 ) -> list[dict[str, Metric]]:
@@ -139,12 +149,12 @@ def judge(
     variants: Mapping[str, Recipe],
     pair: tuple[str, str],
     dataset: Dataset,
-    general: Sequence[Sample],
     start: Path,
     out: Path,
 ) -> list[Outcome]:
     """Train each variant at one hospital, unless that is done, and judge it."""
     known = RunRecord.read(start)
+    general = dataset.without([column_value(one) for one in known.data["leave_out"]]).split("val")
     own = hospital(dataset, *pair, known.classes)
     name = pair[1]
     outcomes = []
@@ -159,7 +169,7 @@ def judge(
             shutil.rmtree(folder)
         going, taught = known.continued(replace(recipe, precision="mixed_bfloat16"), own)
         if before is None:
-            sets = own.split("test"), tuple(general)
+            sets = own.split("test"), general
             inputs = model_inputs([*sets[0], *sets[1]], going.preprocessing)
             before = metrics(start, known, sets, inputs)
         began = time.process_time()
@@ -212,10 +222,10 @@ def document(chosen: Sequence[Outcome], reported: Sequence[Outcome]) -> str:
 
 Written by `{this_command()}`.
 
-The network to start from has never seen these hospitals. Of each, up to {IMAGES} images of a class
-train and up to {VAL_IMAGES} choose the epoch and the temperature; the rest of the hospital is the
-test, no patient on two sides. Intervals are over patients. "The others' val" is the split `val` of
-the hospitals that the network began with: what falls there is forgotten. CPU minutes are those of
+The network to start from has never seen the hospital. Up to {IMAGES} of the hospital's images of a
+class train and up to {VAL_IMAGES} choose the epoch and the temperature; the rest are the test, no
+patient on two sides. Intervals are over patients. "The others' val" is the split `val` of
+the hospitals that the network has seen: what falls there is forgotten. CPU minutes are those of
 all cores together.
 
 ## With the recipe `{SHIPPED}`
@@ -236,7 +246,7 @@ At other hospitals than those above.
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="+", type=Path)
-    parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--start", action="append", type=Path, required=True, metavar="RUN")
     for name in ("--choose", "--report"):
         parser.add_argument(
             name, action="append", default=[], type=column_value, metavar="COLUMN=VALUE"
@@ -248,13 +258,13 @@ def main() -> None:
     parser.add_argument("--docs", type=Path)
     arguments = parser.parse_args()
     dataset = load_dataset(arguments.data, non_classes=True)
-    left_out = RunRecord.read(arguments.start).data["leave_out"]
-    general = dataset.without([column_value(pair) for pair in left_out]).split("val")
     chosen, reported = (
         [
             outcome
             for pair in pairs
-            for outcome in judge(variants, pair, dataset, general, arguments.start, arguments.out)
+            for outcome in judge(
+                variants, pair, dataset, unseen_by(pair, arguments.start), arguments.out
+            )
         ]
         for variants, pairs in (
             (

@@ -1,0 +1,304 @@
+r"""How well hospitals that training never saw are read; writes docs/unseen.md.
+
+    python benchmarks/unseen.py MANIFEST.csv SITES.csv --start BUNDLE --out RUNS --docs docs
+
+BUNDLE is a model that has seen none of the sites in `FOLDS`. For each fold the recipe `hospitals`
+continues from it on all other images; the temperature and the operating point come from the split
+`val` of those. Then the fold's sites are scored, without the split `test`, which stays for the
+product. With `--ablate`, the first fold is also trained without each kind of label in `ABLATIONS`.
+Finished trainings are reused, an interrupted one resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+from commandline import short, this_command
+from numpy.typing import NDArray
+
+from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
+from xrayedge.evaluation import Evaluation, evaluate
+from xrayedge.evaluation.operating_points import Scored, fit_operating_points
+from xrayedge.files import write_atomically
+from xrayedge.training.bundles import finished_run
+from xrayedge.training.recipe import RECIPES, Recipe
+from xrayedge.training.run import MODEL, RunRecord
+from xrayedge.training.scoring import predict
+from xrayedge.training.train import train
+
+#: A hospital, a collection or a detector: a column of the manifest and its value there.
+Site = tuple[str, str]
+
+_DETECTOR = "SIIM-FISABIO-RSNA 2021, detector {}"
+
+#: Each site is left out once, several at a time; whatever is left in holds every kind of label.
+FOLDS: tuple[tuple[Site, ...], ...] = (
+    (
+        ("set", "shenzhen"),
+        ("source", _DETECTOR.format("A")),
+        ("source", _DETECTOR.format("F")),
+    ),
+    (
+        ("set", "pakistan"),
+        ("source", _DETECTOR.format("B")),
+        ("source", _DETECTOR.format("E")),
+    ),
+    (
+        ("set", "tbx11k"),
+        ("set", "belarus"),
+        ("set", "covidcxnet_misc"),
+        ("source", _DETECTOR.format("D")),
+        ("source", _DETECTOR.format("G")),
+        ("source", _DETECTOR.format("Z")),
+    ),
+)
+
+
+def _without_boxes(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
+    samples = tuple(replace(one, opacity_boxes=None) for one in dataset.samples)
+    return recipe, replace(dataset, samples=samples)
+
+
+def _without_other(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
+    weights = {name: weight for name, weight in recipe.not_healthy.items() if name != "other"}
+    samples = tuple(one for one in dataset.samples if one.label != "other")
+    return replace(recipe, not_healthy=weights), replace(dataset, samples=samples)
+
+
+def _without_siim(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
+    return recipe, dataset.without([("set", "siim")])
+
+
+ABLATIONS: dict[str, Callable[[Recipe, Dataset], tuple[Recipe, Dataset]]] = {
+    "without boxes": _without_boxes,
+    "without `other`": _without_other,
+    "without SIIM": _without_siim,
+}
+
+METRICS = {
+    "COVID-19 v healthy, AUC": "auc/covid_v_healthy",
+    "ill v healthy, AUC": "auc/ill_v_healthy",
+}
+AT_BALANCED = {
+    "healthy called healthy": "healthy_called_healthy",
+    "COVID-19 called COVID-19": "recall/covid",
+    "ill not called healthy": "ill_not_called_healthy",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Images of sites that a network never saw, and what it makes of them.
+
+    Parameters
+    ----------
+    samples
+        The images.
+    classes
+        Class names, in the order of the columns.
+    scores
+        Probabilities, ``float64 [N, classes]``.
+    weights
+        Those of the operating point ``balanced``, ``float64 [N, classes]``.
+    """
+
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    scores: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    def of(self, site: Site) -> Judged:
+        """The images of one site."""
+        rows = [row for row, one in enumerate(self.samples) if _at(one, site)]
+        samples = tuple(self.samples[row] for row in rows)
+        return Judged(samples, self.classes, self.scores[rows], self.weights[rows])
+
+    def cells(self) -> list[str]:
+        """The table's cells, from the number of images on."""
+        plain = evaluate(self.samples, self.classes, self.scores)
+        weighted = self.scores * self.weights
+        labelled = evaluate(
+            self.samples, self.classes, weighted / weighted.sum(axis=1, keepdims=True)
+        )
+        return [
+            str(len(self.samples)),
+            *(_cell(plain, name) for name in METRICS.values()),
+            *(_cell(labelled, name) for name in AT_BALANCED.values()),
+        ]
+
+
+def _at(sample: Sample, site: Site) -> bool:
+    return sample.columns.get(site[0]) == site[1]
+
+
+def _cell(evaluation: Evaluation, name: str) -> str:
+    return str(evaluation.metrics.get(name, ""))
+
+
+def pooled(parts: Sequence[Judged]) -> Judged:
+    """All images together, each judged by the network that had not seen its site."""
+    return Judged(
+        tuple(sample for part in parts for sample in part.samples),
+        parts[0].classes,
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.weights for part in parts]),
+    )
+
+
+def judge(
+    fold: Sequence[Site],
+    dataset: Dataset,
+    start: Path,
+    recipe: Recipe,
+    folder: Path,
+    change: Callable[[Recipe, Dataset], tuple[Recipe, Dataset]] | None = None,
+) -> Judged:
+    """Train without the fold's sites, unless that is done, and score them."""
+    learnt = dataset.without(fold)
+    if change is not None:
+        recipe, learnt = change(recipe, learnt)
+    recipe, learnt = RunRecord.read(start).continued(recipe, learnt)
+    if not RunRecord.is_finished(folder):
+        train(
+            learnt,
+            recipe,
+            folder,
+            data_name={
+                "name": folder.name,
+                "where": [],
+                "leave_out": ["=".join(one) for one in fold],
+            },
+            start=start,
+            progress=lambda number, total, epoch: print(
+                f"{folder.name}: epoch {number}/{total}, loss {epoch.loss:.4f}, "
+                f"{epoch.seconds:.0f} s",
+                flush=True,
+            ),
+        )
+    record = RunRecord.read(folder)
+
+    def scores(samples: Sequence[Sample]) -> NDArray[np.float64]:
+        inputs = model_inputs(list(samples), recipe.preprocessing)
+        return predict(folder / MODEL, inputs, record.temperature)
+
+    val = learnt.split("val")
+    balanced = fit_operating_points(
+        Scored(
+            record.classes,
+            scores(val),
+            labels=[sample.label for sample in val],
+            sources=[sample.source for sample in val],
+            groups=[sample.group for sample in val],
+        )
+    )[0]
+    unseen = tuple(
+        sample
+        for sample in dataset.samples
+        if sample.split != "test" and any(_at(sample, site) for site in fold)
+    )
+    weights = np.array([balanced.weights[name] for name in record.classes])
+    return Judged(unseen, record.classes, scores(unseen), np.tile(weights, (len(unseen), 1)))
+
+
+def table(first: str, rows: Mapping[str, Judged]) -> str:
+    """A row of metrics for each name."""
+    head = [first, "images", *METRICS, *AT_BALANCED]
+    lines = [" | ".join(head), " | ".join(["---"] * len(head))]
+    lines += [" | ".join([name, *judged.cells()]) for name, judged in rows.items()]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def document(
+    folds: Sequence[Judged], ablated: Mapping[str, Judged], recipe: Recipe, start: RunRecord
+) -> str:
+    """The Markdown page."""
+    bundle = start.bundle or {}
+    began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
+    rows = {
+        short(site[1]): judged.of(site)
+        for fold, judged in zip(FOLDS, folds, strict=True)
+        for site in fold
+    }
+    rows["**all of them**"] = pooled(folds)
+    page = f"""# Hospitals that training never saw
+
+Written by `{this_command()}`.
+
+The networks behind this table are not the shipped ones: each continued from {began} with the recipe
+`{recipe.name}` ({recipe.epochs} epochs, {recipe.preprocessing.size} pixels), without the sites that
+it is judged on. {len(FOLDS)} networks, each without several sites at once, share all of them. The
+operating point `balanced` comes from the split `val` of the sites that were left in. The images are
+those of the splits `train` and `val` of the sites that were left out. Intervals are over patients.
+This is what to expect at a hospital that is not in the data, [before it is calibrated
+there](hospital.md); [the model card](model-card.md) has the shipped model on the test splits of
+sites that it knows.
+
+{table("left out", rows)}
+
+An empty cell: the site has no such images.
+"""
+    if not ablated:
+        return page
+    against = {"all of it": folds[0], **ablated}
+    compared = {
+        f"{name}: {short(site[1])}": judged.of(site)
+        for site in FOLDS[0]
+        for name, judged in against.items()
+    }
+    return f"""{page}
+## What each kind of label brings
+
+The first of these networks again, without the boxes round opacities, without the patients whose
+disease is no class (tuberculosis), and without the SIIM images.
+
+{table("learnt from, judged on", compared)}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", nargs="+", type=Path)
+    parser.add_argument("--start", required=True, metavar="BUNDLE|RUN")
+    parser.add_argument("--epochs", type=int, help="default: the recipe's")
+    parser.add_argument("--rate", type=float, help="default: the recipe's")
+    parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
+    parser.add_argument("--ablate", action="store_true", help="train without each kind of label")
+    parser.add_argument("--out", type=Path, required=True, help="the trained networks")
+    parser.add_argument("--docs", type=Path)
+    arguments = parser.parse_args()
+    recipe = replace(RECIPES["hospitals"], precision=arguments.precision).adjusted(
+        epochs=arguments.epochs, learning_rate=arguments.rate
+    )
+    dataset = load_dataset(arguments.data, non_classes=True)
+    with finished_run(arguments.start) as start:
+        known = RunRecord.read(start)
+        folds = [
+            judge(fold, dataset, start, recipe, arguments.out / f"fold-{number}")
+            for number, fold in enumerate(FOLDS, 1)
+        ]
+        ablated = {
+            name: judge(
+                FOLDS[0],
+                dataset,
+                start,
+                recipe,
+                arguments.out / f"fold-1-{name.replace('`', '').replace(' ', '-').lower()}",
+                change,
+            )
+            for name, change in (ABLATIONS.items() if arguments.ablate else ())
+        }
+    page = document(folds, ablated, recipe.for_network_of(known.recipe), known)
+    print(page)
+    if arguments.docs:
+        write_atomically(arguments.docs / "unseen.md", page.encode())
+
+
+if __name__ == "__main__":
+    main()
