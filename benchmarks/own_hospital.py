@@ -6,11 +6,11 @@ r"""What training on a hospital's own few images brings; writes docs/own-hospita
         --report "source=DETECTOR A" --report set=shenzhen
 
 Each hospital is judged with the network that has never seen it: one that was trained with a
-`--leave-out` for it, or by benchmarks/unseen.py. Up to `IMAGES` images of a class are drawn from the
-hospital, by patient, as its own folder; everything else that there is of it is the test. The variants
-of the recipe are compared at the hospitals to choose by; the recipe `own-hospital` is then judged at
-the others. What is forgotten is measured on the split `val` of the remaining data. Finished trainings
-are reused.
+`--leave-out` for it, or by benchmarks/unseen.py. Up to `IMAGES` images of a class are drawn from
+the hospital, by patient, as its own folder; everything else that there is of it is the test. The
+variants of the recipe are compared at the hospitals to choose by; the recipe `own-hospital` is then
+judged at the others. What is forgotten is measured on the split `val` of the remaining data.
+Finished trainings are reused.
 """
 
 from __future__ import annotations
