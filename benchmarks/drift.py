@@ -88,7 +88,7 @@ def stream(images: Sequence[Image], rng: np.random.Generator) -> list[Bins]:
 
 def unchanged(judge: Judge, sources: Mapping[str, list[Image]], rng: np.random.Generator) -> str:
     """The table of false alarms."""
-    lines = ["| 400 of | raised at the end | raised ever |", "| --- | --- | --- |"]
+    lines = ["| 400 of | raised at the end | raised at any time |", "| --- | --- | --- |"]
     both = REFERENCE_IMAGES + RECENT_IMAGES
     for name, images in sources.items():
         if len(images) < both:

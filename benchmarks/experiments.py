@@ -82,7 +82,7 @@ This page is written by
 
     {command}
 
-It compares variants at {epochs} epochs each, one seed: differences of two hundredths are noise.
+It compares variants trained for {epochs} epochs each with one seed: differences of 0.02 are noise.
 
 ## Every source seen, and one site that was not
 
@@ -91,21 +91,21 @@ RUN is `vgg16` pruned and distilled at half the side, to the widths {widths}:
     xrayedge prune runs/vgg16 --data MANIFEST.csv --target-macs 0.08 --half-side --view-count 3 \\
         --epochs 6 --out RUN
 
-Each variant goes on with it, with labels, by the recipe `vgg16-robust` but for what its name
-says. On `extended/val` ({val} images),
-and on {unseen} frontal radiographs of a site of which no classifier's training saw an image. Those
-carry no finding, and nearly all look healthy: the share called healthy ought to be large. Since one
-number added to a logit moves that share, the last column says what no such number changes: how
-surely an image of that site is called healthier than an ill one of `extended/val`.
+Each variant continues its training, with labels, by the recipe `vgg16-robust` except for what its
+name says. It is judged on `extended/val` ({val} images),
+and on {unseen} frontal radiographs of a site that no classifier was trained on. Those have no
+stated finding, and nearly all look healthy: the share called healthy should be large. A constant
+added to a logit changes that share. The last column can't be changed that way: it is the
+probability that an image of that site is ranked healthier than an ill one of `extended/val`.
 
 {judged}
-- What `val` rewards is, in part, recognition of the hospital: of all variants with labels, little
-  augmentation is best there, and calls a third of the healthy at the unseen site covid.
-- Robust augmentation calls a tenth so, and costs balanced accuracy on `val`. Most of what it moves
-  is the balance between classes, which an operating point moves without training.
-- Label smoothing, and another equalisation than RUN learnt with, gain in the last column. Sources
-  drawn equally often lose there, and so do the central square and padding, which keep the aspect
-  ratio: it tells the sources apart.
+- In part `val` rewards recognising the hospital: of all variants with labels, little augmentation
+  is best there, and it calls a third of the healthy at the unseen site covid.
+- Robust augmentation calls a tenth of them covid, and costs balanced accuracy on `val`. Most of its
+  effect is on the balance between classes, which an operating point changes without training.
+- Label smoothing, and an equalisation other than RUN was trained with, gain in the last column.
+  Drawing sources equally often loses there, and so do the central square and padding, which keep
+  the aspect ratio and so reveal the source.
 
 The shipped bundles' int8 files on the same images, at two operating points:
 
@@ -116,8 +116,8 @@ is, and without ieee8023 there is no COVID-19: three sources are too few to choo
 
 ## Does it show in an image that a network will err?
 
-Not better than in its largest probability, as far as was measured, so results carry no such number:
-[familiarity.md](familiarity.md).
+No better than in its largest probability, as far as was measured, so results contain no such
+number: [familiarity.md](familiarity.md).
 """
 
 

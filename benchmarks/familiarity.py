@@ -271,16 +271,16 @@ Written by
 The network `{model}` has never seen these sources. Each candidate orders a source's images from the
 most to the least familiar; the table has the area under the risk-coverage curve, the mean share of
 errors over all shares of images kept. Smaller is better. An order by chance has the source's own
-share of errors, which stands in its column's head behind the number of images. Where the true label
-is no class, `healthy` is the error. "With confidence" is the mean of both ranks among training
-images. "Within the label called" orders the images called healthy and the others each by
-themselves: at a source where most healthy people are called ill, whatever tells the two labels
-apart seems to know the errors, and says nothing new. Intervals are over patients.
+share of errors, which its column's heading gives after the number of images. If the true label
+is not a class, `healthy` is the error. "With confidence" is the mean of both ranks among training
+images. "Within the label called" orders the images called healthy and the others separately: at a
+source where most healthy people are called ill, anything that distinguishes the two labels seems to
+detect the errors but adds nothing. Intervals are over patients.
 
 {chr(10).join(lines)}
 
-A candidate is clearly better if it is so at each source, and over all of them by {LEAST_GAIN} or
-more and with 95 % confidence, both among all images and within the label called. {verdict}
+A candidate is clearly better if it is better at each source, and over all of them by at least
+{LEAST_GAIN} with 95 % confidence, both among all images and within the label called. {verdict}
 """
 
 

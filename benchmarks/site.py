@@ -183,33 +183,33 @@ def document(rows: Sequence[Row], bundle: ModelBundle) -> str:
     judged = [row.noticed for row in rows if row.noticed is not None]
     share = sum(judged) / (DRAWS * len(judged))
     curve = "carries" if bundle.val_curve is not None else "does not carry"
-    return f"""# What a few healthy images of a hospital bring
+    return f"""# What a few healthy images of a hospital achieve
 
 Written by `{this_command()}`.
 
 Model: {bundle.name} {bundle.version}, int8. It {curve} a val curve. For each source of the data
-with enough healthy people, {DRAWS} times some of them were drawn, and `xrayedge calibrate` was
+with enough healthy people, some of them were drawn {DRAWS} times, and `xrayedge calibrate` was
 asked for a specificity of {ASKED}. The specificity is that of the source's other healthy people,
-the sensitivity that of all its ill, whatever they have; both are means over the draws. A hospital
-draws once: eight of ten draws reached a specificity within the range given. The AUC tells healthy
-from ill and does not depend on the operating point. "Wrong images noticed": as many ill people of
-the source were given as healthy; in how many draws the profile warned. [How to do the same in a
-hospital](hospital.md).
+the sensitivity that of all its ill, whatever their disease; both are means over the draws. A
+hospital draws once: eight of ten draws reached a specificity within the given range. The AUC is of
+healthy against ill and does not depend on the operating point. "Wrong images noticed": the same
+number of ill people of the source were passed as healthy; the share of draws in which the profile
+warned. [How to do the same in a hospital](hospital.md).
 
 ![specificity before and after](site.png)
 
 {chr(10).join(lines)}
 
-From {TARGET_FROM} images on, the specificity is {mean:.3f} in the mean over these rows, and within
+From {TARGET_FROM} images on, the specificity is {mean:.3f} on average over these rows, and within
 {TOLERANCE} of {ASKED} in {met} of {len(from_target)}. Wrong images were noticed in {share:.0%} of
 the draws.
 
-With a dozen others one draw's specificity has a standard deviation of 0.1, so the mean of a few
-draws says little about the estimator: of eight, it missed by 0.09 at one source where that of
-{DRAWS} does not.
+With a dozen other healthy people the specificity of one draw has a standard deviation of 0.1, so
+the mean of a few draws says little about the estimator: the mean of eight missed by 0.09 at one
+source where the mean of {DRAWS} does not.
 
 A local threshold moves along the source's own ROC curve and can't improve it. Where the AUC is low,
-healthy people are called healthy at the price of the ill: there the model needs training, not
+healthy people are called healthy at the expense of the ill: there the model needs training, not
 another threshold.
 """
 
