@@ -39,7 +39,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 class _Group(click.Group):
-    """Takes what is not one of its verbs for arguments of `run`."""
+    """Passes anything that is not one of its verbs to `run`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
@@ -51,14 +51,14 @@ class _Group(click.Group):
 def archive() -> None:
     """Screen an archive: up to millions of images, in shards on Dask.
 
-    `xrayedge archive INPUT --out FOLDER` writes Parquet files into FOLDER; after anything, the
-    same command goes on. `xrayedge archive run -h` shows its options.
+    `xrayedge archive INPUT --out FOLDER` writes Parquet files into FOLDER; the same
+    command resumes it after any interruption. `xrayedge archive run -h` shows its options.
     """
 
 
 @archive.command(_DEFAULT)
 @click.argument("source", metavar="INPUT")
-@click.option("--out", required=True, type=_FOLDER, metavar="FOLDER", help="Of the Parquet files.")
+@click.option("--out", required=True, type=_FOLDER, metavar="FOLDER", help="For the Parquet files.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster, such as tcp://host:8786.")
 @click.option(
     "--workers",
@@ -92,12 +92,12 @@ def archive() -> None:
     type=click.IntRange(min=_LEAST_MEMORY),
     metavar="MB",
     show_default="the machine's, shared among its workers",
-    help="What a process that screens may hold.",
+    help="Memory limit of a screening process.",
 )
 @click.option(
     "--dashboard/--no-dashboard",
     default=True,
-    help="Serve Dask's pages to this machine; to load them takes some seconds.",
+    help="Serve Dask's pages to this machine; loading them takes some seconds.",
 )
 @max_pixels_option
 @max_bytes_option
@@ -156,7 +156,7 @@ def run(
 @archive.command()
 @click.argument("folder", type=_FOLDER)
 def status(folder: Path) -> None:
-    """Show how far the archive in FOLDER is; it may run meanwhile."""
+    """Show the progress of the archive in FOLDER, even while it runs."""
     from ..archive.status import status as read_status
 
     found = read_status(folder)
@@ -188,7 +188,7 @@ def status(folder: Path) -> None:
 def report(folder: Path, page: Path | None, model: str | None) -> None:
     """Write one HTML page about the archive in FOLDER: counts, scores, drift, speed.
 
-    It may run meanwhile; what is finished is reported.
+    Works while the archive runs; the report covers what is finished.
     """
     from ..archive.report import write_report
 

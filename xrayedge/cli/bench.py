@@ -83,7 +83,7 @@ def _thread_counts(_ctx: click.Context, _parameter: click.Parameter, value: str)
     metavar="OLD NEW",
     help="Compare two reports saved with --json instead of measuring.",
 )
-@click.option("--verbose", is_flag=True, help="Print every column, and the machine's facts.")
+@click.option("--verbose", is_flag=True, help="Print every column, and describe the machine.")
 @click.pass_context
 def bench(
     ctx: click.Context,
@@ -106,8 +106,8 @@ def bench(
 ) -> None:
     """Measure every file of a model in every engine: time, memory and, with DATA, accuracy.
 
-    The last line names the file to ship: of those as accurate as the best, the fastest; where times
-    can't be told apart, the smallest.
+    The last line names the file to ship: the fastest of those that are as accurate as the best, or
+    the smallest if their times do not differ.
 
     Exit status: 0 all measured, 1 some not or under --min-agreement, 2 wrong usage, 130 Ctrl-C.
     """

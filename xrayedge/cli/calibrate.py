@@ -78,7 +78,7 @@ def calibrate(
 ) -> None:
     """Fit an operating point to this hospital's healthy people.
 
-    Use it with `screen --site FILE`. Scores stay as they are; only the weight on `healthy` moves.
+    Use it with `screen --site FILE`. Scores stay as they are; only the weight on `healthy` changes.
     """
     if plot is not None:
         from ..site_figure import check_matplotlib

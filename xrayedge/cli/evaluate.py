@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SOME_UNREADABLE = 1
 #: So many images that can't be read are named; the others are counted.
 _MOST_NAMED = 10
-#: Of the parts of a column: what tells most in few columns.
+#: Metrics shown for the parts of a column: the most informative few.
 _OF_PARTS = ("accuracy", "recall/", "auc/", "ill_not_called")
 
 
@@ -49,7 +49,7 @@ _OF_PARTS = ("accuracy", "recall/", "auc/", "ill_not_called")
     help="Also evaluate the images of each value of this column separately, such as source.",
 )
 @click.option(
-    "--frontal", is_flag=True, help="Evaluate a bundle's frontal check, by kind of image."
+    "--frontal", is_flag=True, help="Evaluate a bundle's frontal check, for each kind of image."
 )
 @click.option("--operating-point", help="Weight a bundle's scores by this operating point.")
 @site_option
@@ -93,8 +93,8 @@ def evaluate(
     )
     if seen:
         messages.print(
-            f"warning: the model has learnt from {seen} of these {len(samples)} images; "
-            "`--where split=test` leaves those that it has not seen"
+            f"warning: the model was trained on {seen} of these {len(samples)} images; "
+            "`--where split=test` leaves only those that it has not seen"
         )
     judged = evaluation.judge(scoring, samples, _progress)
     _report_unreadable(judged)

@@ -80,7 +80,9 @@ def sign(bundle: str, key: Path, out: Path | None, serial: int | None) -> None:
     "--root", "roots", multiple=True, required=True, type=_FILE, help="May sign keyrings."
 )
 @click.option("--release", "releases", multiple=True, type=_FILE, help="May sign releases.")
-@click.option("--revoke", "revoked", multiple=True, type=_FILE, help="May sign nothing any more.")
+@click.option(
+    "--revoke", "revoked", multiple=True, type=_FILE, help="A key that may no longer sign."
+)
 @click.option("--out", type=_FILE, default=Path("keyring.json"))
 def keyring(
     key: Path,
@@ -120,9 +122,9 @@ def trust(source: str) -> None:
 @click.command("install")
 @click.argument("source")
 @click.option("--trust", "roots", multiple=True, type=_FILE, help="Trust this public key first.")
-@click.option("--allow-unsigned", is_flag=True, help="Install what has no signature, too.")
+@click.option("--allow-unsigned", is_flag=True, help="Also install a bundle without a signature.")
 def install(source: str, roots: tuple[Path, ...], allow_unsigned: bool) -> None:
-    """Verify, try and switch to the release at SOURCE: a file, an address, or a folder.
+    """Verify, test and switch to the release at SOURCE: a file, an address, or a folder.
 
     From a folder with signed files, such as a memory stick, the keyring is adopted first, then
     the newest release of each model is installed. If anything is wrong, nothing changes.

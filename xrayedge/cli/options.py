@@ -101,7 +101,7 @@ training_precision_option = click.option(
 
 
 class Number(click.FloatRange):
-    """A number of a range; NaN, which no comparison refuses, is none."""
+    """A number in a range; NaN, which passes every comparison, is refused."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -113,7 +113,7 @@ class Number(click.FloatRange):
 
 
 class RecipeName(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
-    """A recipe's name. They are looked up when they are asked for: training is an extra."""
+    """A recipe's name. Names are looked up only when needed: training is an extra."""
 
     name = "recipe"
 

@@ -32,7 +32,7 @@ def printable(text: str) -> str:
 
 
 def print_table(table: TextTable) -> None:
-    """In its natural width, however narrow the terminal: no cell is cut off."""
+    """Print at its natural width, however narrow the terminal, so that no cell is cut off."""
     drawn = Table(*table.headings)
     for row in table.rows:
         drawn.add_row(*row)
@@ -40,10 +40,10 @@ def print_table(table: TextTable) -> None:
 
 
 def quiet_tensorflow() -> None:
-    """Keep back what TensorFlow's libraries write to stderr while this command runs.
+    """Hold back what TensorFlow's libraries write to stderr while this command runs.
 
-    Their C++ writes to the descriptor itself, whatever Python's settings are. Should the command
-    end with an error that is not ours, what they wrote is shown.
+    Their C++ code writes to the descriptor directly, whatever Python's settings are. If the command
+    ends with an error that is not ours, their output is shown.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     click.get_current_context().with_resource(_native_stderr_kept_back())
@@ -76,10 +76,10 @@ def _native_stderr_kept_back() -> Iterator[None]:
 
 @contextmanager
 def quiet_engines() -> Iterator[None]:
-    """Keep TensorFlow Lite from telling on stderr, while a model is loaded, that it did so.
+    """Hide TensorFlow Lite's message on stderr that a model was loaded.
 
-    Its C++ code writes ``INFO: ...`` to the descriptor, whatever the log level. All else that is
-    written meanwhile comes out at the end.
+    Its C++ code writes ``INFO: ...`` to the descriptor, whatever the log level. Everything else
+    written meanwhile is shown at the end.
     """
     sys.stderr.flush()
     try:

@@ -118,7 +118,7 @@ def screen(
     outputs = Outputs(results=out or old_out, heatmaps=heatmap, reports=dicom_sr, captures=dicom_sc)
     streamed = _STDIN in paths
     if streamed and len(paths) > 1:
-        raise click.UsageError("- stands alone: write the other paths to standard input.")
+        raise click.UsageError("- must stand alone: write other paths to standard input.")
     found = find_images(() if streamed else paths)
     for folder in found.unreadable:
         messages.print(f"xrayedge: {printable(folder)}")
@@ -166,7 +166,7 @@ def _screen_all(
     as_json: bool,
     parallel: bool,
 ) -> None:
-    """Screen a list of images, or a stream of them, and print and count what comes of them."""
+    """Screen a list or a stream of images, and print and count the results."""
     with Batch(screener, outputs) as batch:
         total = None
         if isinstance(images, tuple):
@@ -202,7 +202,7 @@ def _show(item: Item, *, as_json: bool, quiet: bool) -> None:
 
 
 def _progress(images: int | None) -> Progress:
-    """A bar on stderr where that is a terminal and the number of images is known and over one."""
+    """A bar on stderr, if that is a terminal and the number of images is known and above one."""
     return Progress(
         *Progress.get_default_columns(),
         MofNCompleteColumn(),

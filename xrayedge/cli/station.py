@@ -41,7 +41,7 @@ _DEFAULT_STATE = Path("xrayedge-station")
 )
 @click.pass_context
 def station(ctx: click.Context, config_path: Path | None, state: Path) -> None:
-    """Run a screening station: images in by DICOM or folder, results to a PACS.
+    """Run a screening station: receive images by DICOM or from a folder, send results to a PACS.
 
     Stops on SIGTERM or Ctrl-C when the current image is finished.
     """
@@ -99,8 +99,8 @@ def check(ctx: click.Context) -> None:
 
 
 @station.command()
-@click.option("--retry", metavar="ID", multiple=True, help="Do it again: J12 a job, S7 a send.")
-@click.option("--drop", metavar="ID", multiple=True, help="Give it up: J12 a job, S7 a send.")
+@click.option("--retry", metavar="ID", multiple=True, help="Retry: J12 a job, S7 a send.")
+@click.option("--drop", metavar="ID", multiple=True, help="Drop: J12 a job, S7 a send.")
 @click.pass_context
 def queue(ctx: click.Context, retry: tuple[str, ...], drop: tuple[str, ...]) -> None:
     """Show what is waiting, what failed and what was set aside; retry or drop it.
@@ -141,7 +141,7 @@ def _show(store: Store) -> None:
 def init(path: Path) -> None:
     """Write a configuration with comments to PATH (station.toml), to be edited."""
     if path.exists():
-        raise StationError(f"{path}: is there already; choose another name")
+        raise StationError(f"{path}: already exists; choose another name")
     try:
         write_atomically(path, TEMPLATE.encode())
     except OSError as error:
@@ -151,7 +151,7 @@ def init(path: Path) -> None:
 
 @station.command()
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--user", required=True, metavar="NAME", help="Of one who uses the console.")
+@click.option("--user", required=True, metavar="NAME", help="Name of the console's user.")
 @click.option(
     "--role",
     type=click.Choice(["reader", "operator", "admin"]),
@@ -159,11 +159,11 @@ def init(path: Path) -> None:
     show_default=True,
     help="A reader looks; an operator sends images too; an admin changes settings too.",
 )
-@click.option("--remove", is_flag=True, help="Take the user out instead.")
+@click.option("--remove", is_flag=True, help="Remove the user instead.")
 def password(path: Path, user: str, role: Role, remove: bool) -> None:
     """Set a user's password and role in PATH, the file of [console] password.
 
-    The running console takes it up at once; other sessions of this user end.
+    A running console applies it at once; other sessions of this user end.
     """
     from ..station.console.auth import remove_user, set_password
 
@@ -184,7 +184,7 @@ def audit() -> None:
 @audit.command()
 @click.pass_context
 def verify(ctx: click.Context) -> None:
-    """Check that no entry was changed, taken out or put in between."""
+    """Check that no entry was changed, removed or inserted."""
     store = _store(ctx.obj[1])
     try:
         click.echo(f"{store.verify_audit()} entries, none altered")
@@ -227,7 +227,7 @@ TEMPLATE = """\
 host = "127.0.0.1"            # "0.0.0.0" for every network of this machine
 port = 11112
 ae = "XRAYEDGE"
-# Who may send. Must be set where host is not this machine's own.
+# Who may send. Required unless host is this machine's own.
 allow = [
     # {ae = "UNIT1", host = "192.168.1.20"},
 ]
@@ -261,12 +261,12 @@ model = "vgg16-edge"
 operating_point = "balanced"
 timeout = 60                  # seconds for one image
 min_age = 1                   # years; younger patients' images are refused
-manufacturers = []            # where not empty, images of others are refused
+manufacturers = []            # if not empty, images of others are refused
 station_names = []
 refusals = "none"             # "sr": a refused image gets a report that says why
 
 [console]                     # the browser's page
-host = "127.0.0.1"            # another address wants cert, key and password
+host = "127.0.0.1"            # any other address needs cert, key and password
 port = 8765
 # cert = "station.pem"
 # key = "station.key"
