@@ -270,7 +270,7 @@ def schedule(phase: Phase, steps: int) -> Any:
             phase.learning_rate, decay_steps=1, decay_rate=phase.learning_rate / phase.epochs
         )
     total = steps * phase.epochs
-    warmup = max(1, round(total * _WARMUP_FRACTION))
+    warmup = min(max(1, round(total * _WARMUP_FRACTION)), total - 1)  # a single step has none
     return schedules.CosineDecay(
         initial_learning_rate=0.0,
         decay_steps=total - warmup,
