@@ -29,7 +29,7 @@ from xrayedge.training.pruning import (
 from xrayedge.training.recipe import RECIPES, Phase, Recipe
 from xrayedge.training.run import CHECKPOINT, MODEL, RunRecord
 from xrayedge.training.sampling import TrainingBatches, sampling_weights
-from xrayedge.training.train import build_network, schedule, train
+from xrayedge.training.train import build_network, train
 
 
 @pytest.fixture(scope="module")
@@ -436,16 +436,6 @@ def test_the_plan_takes_what_is_worth_least_for_its_cost():
     assert layer_costs(((32,), (32,)), 8, 1)[0] == [64 * 9 * 32, 16 * 9 * 32 * 32, 4 * 32]
     uneven = [even[0], np.r_[np.full(16, 1e-6), np.full(16, 1 / 16 - 1e-6)]]
     assert plan(uneven, ((32,), (32,)), 8, 0.6) == ((32,), (16,))
-
-
-@pytest.mark.parametrize("steps", [1, 2, 30])
-def test_the_rate_rises_to_the_phase_s_and_falls(steps):
-    rate = schedule(Phase(epochs=1, learning_rate=1e-3, first_block=1), steps)
-    rates = [float(rate(step)) for step in range(steps)]
-    peak = int(np.argmax(rates))
-    assert rates[peak] == pytest.approx(1e-3)
-    assert rates[:peak] == sorted(rates[:peak])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
 
 
 def test_a_recipe_survives_the_record():
