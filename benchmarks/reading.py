@@ -100,7 +100,8 @@ def read_with_pydicom(path: Path) -> NDArray[np.uint8]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--threads", type=int, default=1, help="of xrayedge.read")
+    arguments = parser.parse_args()
     print("| transfer syntax | MB | pydicom, ms | xrayedge, ms | pydicom / xrayedge |")
     print("| --- | ---: | ---: | ---: | ---: |")
     with TemporaryDirectory() as folder:
@@ -110,10 +111,10 @@ def main() -> None:
             seconds: dict[str, list[float]] = {"pydicom": [], "xrayedge": []}
             there: dict[str, Callable[[Path], NDArray[np.uint8]]] = {
                 "pydicom": read_with_pydicom,
-                "xrayedge": lambda one: read(one).pixels,
+                "xrayedge": lambda one: read(one, threads=arguments.threads).pixels,
             }
             found = {}
-            for _ in range(rounds + 1):  # the first warms up
+            for _ in range(arguments.rounds + 1):  # the first warms up
                 for reader, function in there.items():
                     started = time.perf_counter()
                     try:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import dicom_file, tiff
 
-from xrayedge import Limits, TooLargeError, UnreadableError, read
+from xrayedge import Limits, Screener, TooLargeError, UnreadableError, read
 
 RAMP = np.tile(np.arange(200, dtype=np.uint8), (150, 1))
 
@@ -212,3 +212,21 @@ def test_cut_dicom_is_unreadable(chest):
 def test_dicom_over_the_pixel_limit_is_refused(chest):
     with pytest.raises(TooLargeError, match="1841 x 1955"):
         read(chest, Limits(max_pixels=1_000_000))
+
+
+def test_jpeg_2000_is_decoded_by_as_many_threads_as_a_screener_has(monkeypatch):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    path = dicom_file("RG1_J2KR.dcm")
+    expected = read(path).pixels
+    asked = []
+    decode = imagecodecs.jpeg2k_decode
+
+    def observed(*arguments, numthreads, **options):
+        asked.append(numthreads)
+        return decode(*arguments, numthreads=numthreads, **options)
+
+    monkeypatch.setattr(imagecodecs, "jpeg2k_decode", observed)
+    assert np.array_equal(read(path, threads=3).pixels, expected)
+    with Screener(threads=2) as screener:
+        assert screener.screen(path).ok
+    assert asked == [3, 2]

@@ -55,7 +55,7 @@ class Screener:
         ``litert`` or ``onnx``; without one, the first that is installed and has files in the
         bundle.
     threads
-        Processor threads for one image.
+        Processor threads for one image: the engine's, and those that decode JPEG 2000.
     operating_point
         ``balanced``; ``sensitive``, which misses fewer COVID-19 cases and raises more false alarms;
         or ``specific``, which raises fewer false alarms and misses more.
@@ -107,6 +107,7 @@ class Screener:
         self._point = _operating_point(self.bundle, operating_point, site)
         self.operating_point = self._point.name
         self._limits = limits or Limits()
+        self._threads = threads
         self._auto_orient = auto_orient
         self._timeout = timeout
         self._timed_work: TimedWork[Screening] = TimedWork()
@@ -235,7 +236,7 @@ class Screener:
     ) -> Screening:
         frontal, classifier = networks
         with clock.stage("read"):
-            image = read(source, self._limits, name=result.source)
+            image = read(source, self._limits, name=result.source, threads=self._threads)
         pixels = image.pixels
         result = replace(result, status="rejected", tags=image.tags)
         if min(pixels.shape) < MIN_SIDE:

@@ -57,7 +57,7 @@ class Frame:
         return (self.rows, self.columns, self.samples)[: 2 if self.samples == 1 else 3]
 
 
-def _jpeg(stream: bytes, header: Codestream | None, frame: Frame) -> NDArray[Any]:
+def _jpeg(stream: bytes, header: Codestream | None, frame: Frame, _threads: int) -> NDArray[Any]:
     """Baseline, extended (8 and 12 bits) and lossless JPEG, components as they are stored."""
     assert header is not None
     if frame.samples == 1 and header.bits == 8 and not header.lossless:
@@ -82,22 +82,26 @@ def _colours(header: Codestream, frame: Frame) -> str:
     return "YCBCR" if frame.photometric in _YBR else "RGB"
 
 
-def _jpeg_ls(stream: bytes, _header: Codestream | None, _frame: Frame) -> NDArray[Any]:
+def _jpeg_ls(
+    stream: bytes, _header: Codestream | None, _frame: Frame, _threads: int
+) -> NDArray[Any]:
     import imagecodecs
 
     return np.asarray(imagecodecs.jpegls_decode(stream))
 
 
-def _jpeg_2000(stream: bytes, _header: Codestream | None, _frame: Frame) -> NDArray[Any]:
+def _jpeg_2000(
+    stream: bytes, _header: Codestream | None, _frame: Frame, threads: int
+) -> NDArray[Any]:
     import imagecodecs
 
-    return np.asarray(imagecodecs.jpeg2k_decode(stream, planar=False))
+    return np.asarray(imagecodecs.jpeg2k_decode(stream, planar=False, numthreads=threads))
 
 
 _RLE_HEADER = 64  # PS3.5, annex G.5: the number of segments, and where up to 15 of them begin
 
 
-def _rle(stream: bytes, _header: Codestream | None, frame: Frame) -> NDArray[Any]:
+def _rle(stream: bytes, _header: Codestream | None, frame: Frame, _threads: int) -> NDArray[Any]:
     """Planes of bytes (PS3.5, annex G), each packed: of each component, the high bytes first."""
     import imagecodecs
 
@@ -120,7 +124,7 @@ def _rle(stream: bytes, _header: Codestream | None, frame: Frame) -> NDArray[Any
     return pixels.reshape(frame.shape).astype(f"=u{size}", copy=False)
 
 
-Decoder = Callable[[bytes, "Codestream | None", Frame], NDArray[Any]]
+Decoder = Callable[[bytes, "Codestream | None", Frame, int], NDArray[Any]]
 
 RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 #: Of each transfer syntax (PS3.6, annex A).
@@ -140,7 +144,9 @@ DECODERS: dict[str, Decoder] = {
 }
 
 
-def decode(stream: bytes, syntax: str, frame: Frame, name: str, limits: Limits) -> NDArray[Any]:
+def decode(
+    stream: bytes, syntax: str, frame: Frame, name: str, limits: Limits, threads: int = 1
+) -> NDArray[Any]:
     """Decode the codestream of one frame.
 
     Parameters
@@ -153,6 +159,8 @@ def decode(stream: bytes, syntax: str, frame: Frame, name: str, limits: Limits) 
         What the header says of it.
     name, limits
         For errors, and what the image may cost.
+    threads
+        Processor threads for a decoder that can use several: that of JPEG 2000.
 
     Returns
     -------
@@ -176,7 +184,7 @@ def decode(stream: bytes, syntax: str, frame: Frame, name: str, limits: Limits) 
             )
         limits.check_scans(jpeg_scans(stream), frame.columns, frame.rows, name)
     try:
-        pixels = DECODERS[syntax](stream, header, frame)
+        pixels = DECODERS[syntax](stream, header, frame, threads)
     except ImportError as error:
         raise UnreadableError(
             f"{name}: reading compressed DICOM needs imagecodecs; pip install 'xrayedge[dicom]'",

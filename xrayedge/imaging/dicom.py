@@ -82,7 +82,7 @@ def begins_headerless(start: bytes) -> bool:
     return start[:2] in _HEADERLESS_STARTS
 
 
-def decode(data: bytes, name: str, limits: Limits) -> Image:
+def decode(data: bytes, name: str, limits: Limits, threads: int = 1) -> Image:
     """Decode a DICOM file's one image, bones bright, overlays left out.
 
     Raises
@@ -95,7 +95,7 @@ def decode(data: bytes, name: str, limits: Limits) -> Image:
     """
     header = _read(data, name, limits)
     frame = _frame(header, limits)
-    pixels = _pixels(header, frame, limits)
+    pixels = _pixels(header, frame, limits, threads)
     if frame.photometric in _GREY:
         display = _display(header, frame)
         try:
@@ -256,7 +256,7 @@ def _frame(header: _Header, limits: Limits) -> Frame:
     )
 
 
-def _pixels(header: _Header, frame: Frame, limits: Limits) -> NDArray[Any]:
+def _pixels(header: _Header, frame: Frame, limits: Limits, threads: int) -> NDArray[Any]:
     """The cells as they are stored, ``uint8|uint16``, ``[H, W]`` or ``[H, W, 3]``."""
     name = header.elements.name
     element = header.found[_PIXEL_DATA]
@@ -264,7 +264,7 @@ def _pixels(header: _Header, frame: Frame, limits: Limits) -> NDArray[Any]:
         if not element.delimited:
             raise header.unreadable("the compressed image is not encapsulated")
         stream = header.elements.fragments(element)
-        pixels = decoders.decode(stream, header.syntax, frame, name, limits)
+        pixels = decoders.decode(stream, header.syntax, frame, name, limits, threads)
         return pixels.view(f"u{pixels.itemsize}") if frame.samples == 1 else pixels
     if element.delimited:
         raise header.unreadable("the file is compressed, and its header says that it is not")

@@ -35,7 +35,9 @@ def source_name(source: Source) -> str:
     return os.fsdecode(source)
 
 
-def read(source: Source, limits: Limits | None = None, *, name: str | None = None) -> Image:
+def read(
+    source: Source, limits: Limits | None = None, *, name: str | None = None, threads: int = 1
+) -> Image:
     """Read one image.
 
     Parameters
@@ -48,6 +50,8 @@ def read(source: Source, limits: Limits | None = None, *, name: str | None = Non
         Largest file and image accepted.
     name
         What bytes or an array are called in errors, instead of `source_name`.
+    threads
+        Processor threads for a decoder that can use several: that of JPEG 2000.
 
     Raises
     ------
@@ -66,8 +70,8 @@ def read(source: Source, limits: Limits | None = None, *, name: str | None = Non
         if isinstance(source, (bytes, bytearray, memoryview)):
             size = source.nbytes if isinstance(source, memoryview) else len(source)
             limits.check_bytes(size, name)
-            return _decode(bytes(source), name, limits)
-        return _decode(_content(Path(os.fsdecode(source)), limits), name, limits)
+            return _decode(bytes(source), name, limits, threads)
+        return _decode(_content(Path(os.fsdecode(source)), limits), name, limits, threads)
     except MemoryError as error:
         raise TooLargeError(f"{name}: too large for this machine's memory") from error
 
@@ -99,11 +103,11 @@ def _is_image(start: bytes) -> bool:
     return dicom.has_mark(start) or is_raster(start) or dicom.begins_headerless(start)
 
 
-def _decode(data: bytes, name: str, limits: Limits) -> Image:
+def _decode(data: bytes, name: str, limits: Limits, threads: int) -> Image:
     start = data[:_START]
     # First, since a DICOM file's preamble may make it a TIFF file too (PS3.10, 7.1).
     if dicom.has_mark(start) or (not is_raster(start) and dicom.begins_headerless(start)):
-        return dicom.decode(data, name, limits)
+        return dicom.decode(data, name, limits, threads)
     if is_raster(start):
         return Image(raster.decode(data, name, limits), name)
     raise UnreadableError(f"{name}: not a PNG, JPEG, BMP, TIFF or DICOM file")
