@@ -16,11 +16,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from commandline import short, this_command
+from commandline import this_command
 from numpy.typing import NDArray
 
 from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
@@ -33,30 +34,38 @@ from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.scoring import predict
 from xrayedge.training.train import train
 
-#: A hospital, a collection or a detector: a column of the manifest and its value there.
-Site = tuple[str, str]
 
-_DETECTOR = "SIIM-FISABIO-RSNA 2021, detector {}"
+class Site(NamedTuple):
+    """A hospital, a collection or a detector: a column of the manifest and its value there."""
+
+    name: str
+    column: str
+    value: str
+
+    def holds(self, sample: Sample) -> bool:
+        """Whether the image is from here."""
+        return sample.columns.get(self.column) == self.value
+
+
+def _set(name: str, value: str) -> Site:
+    return Site(name, "set", value)
+
+
+def _detector(letter: str) -> Site:
+    return Site(f"SIIM, detector {letter}", "source", f"SIIM-FISABIO-RSNA 2021, detector {letter}")
+
 
 #: Each site is left out once, several at a time; whatever is left in holds every kind of label.
 FOLDS: tuple[tuple[Site, ...], ...] = (
+    (_set("Shenzhen", "shenzhen"), _detector("A"), _detector("F")),
+    (_set("Pakistan", "pakistan"), _detector("B"), _detector("E")),
     (
-        ("set", "shenzhen"),
-        ("source", _DETECTOR.format("A")),
-        ("source", _DETECTOR.format("F")),
-    ),
-    (
-        ("set", "pakistan"),
-        ("source", _DETECTOR.format("B")),
-        ("source", _DETECTOR.format("E")),
-    ),
-    (
-        ("set", "tbx11k"),
-        ("set", "belarus"),
-        ("set", "covidcxnet_misc"),
-        ("source", _DETECTOR.format("D")),
-        ("source", _DETECTOR.format("G")),
-        ("source", _DETECTOR.format("Z")),
+        _set("TBX11K", "tbx11k"),
+        _set("Belarus", "belarus"),
+        _set("COVID-CXNet", "covidcxnet_misc"),
+        _detector("D"),
+        _detector("G"),
+        _detector("Z"),
     ),
 )
 
@@ -116,7 +125,7 @@ class Judged:
 
     def of(self, site: Site) -> Judged:
         """The images of one site."""
-        rows = [row for row, one in enumerate(self.samples) if _at(one, site)]
+        rows = [row for row, one in enumerate(self.samples) if site.holds(one)]
         samples = tuple(self.samples[row] for row in rows)
         return Judged(samples, self.classes, self.scores[rows], self.weights[rows])
 
@@ -132,10 +141,6 @@ class Judged:
             *(_cell(plain, name) for name in METRICS.values()),
             *(_cell(labelled, name) for name in AT_BALANCED.values()),
         ]
-
-
-def _at(sample: Sample, site: Site) -> bool:
-    return sample.columns.get(site[0]) == site[1]
 
 
 def _cell(evaluation: Evaluation, name: str) -> str:
@@ -161,7 +166,8 @@ def judge(
     change: Callable[[Recipe, Dataset], tuple[Recipe, Dataset]] | None = None,
 ) -> Judged:
     """Train without the fold's sites, unless that is done, and score them."""
-    learnt = dataset.without(fold)
+    left_out = [(site.column, site.value) for site in fold]
+    learnt = dataset.without(left_out)
     if change is not None:
         recipe, learnt = change(recipe, learnt)
     recipe, learnt = RunRecord.read(start).continued(recipe, learnt)
@@ -201,7 +207,7 @@ def judge(
     unseen = tuple(
         sample
         for sample in dataset.samples
-        if sample.split != "test" and any(_at(sample, site) for site in fold)
+        if sample.split != "test" and any(site.holds(sample) for site in fold)
     )
     weights = np.array([balanced.weights[name] for name in record.classes])
     return Judged(unseen, record.classes, scores(unseen), np.tile(weights, (len(unseen), 1)))
@@ -222,7 +228,7 @@ def document(
     bundle = start.bundle or {}
     began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
     rows = {
-        short(site[1]): judged.of(site)
+        site.name: judged.of(site)
         for fold, judged in zip(FOLDS, folds, strict=True)
         for site in fold
     }
@@ -231,14 +237,14 @@ def document(
 
 Written by `{this_command()}`.
 
-The networks behind this table are not the shipped ones: each continued from {began} with the recipe
-`{recipe.name}` ({recipe.epochs} epochs, {recipe.preprocessing.size} pixels), without the sites that
-it is judged on. {len(FOLDS)} networks, each without several sites at once, share all of them. The
-operating point `balanced` comes from the split `val` of the sites that were left in. The images are
-those of the splits `train` and `val` of the sites that were left out. Intervals are over patients.
-This is what to expect at a hospital that is not in the data, [before it is calibrated
-there](hospital.md); [the model card](model-card.md) has the shipped model on the test splits of
-sites that it knows.
+What to expect at a hospital that is not in the data, [before the model is calibrated
+there](hospital.md). The networks behind this table are not the shipped ones: each continued from
+{began} with the recipe `{recipe.name}`, {recipe.epochs} epochs at
+{recipe.preprocessing.size} pixels, without the sites that it is judged on; {len(FOLDS)} networks,
+each without several sites at once, share all of them. The operating point `balanced` is fitted on
+the split `val` of the sites that were left in. The images are the splits `train` and `val` of the
+sites that were left out; intervals are over patients. [The model card](model-card.md) has the
+shipped model on the test splits of sites that it knows.
 
 {table("left out", rows)}
 
@@ -248,7 +254,7 @@ An empty cell: the site has no such images.
         return page
     against = {"all of it": folds[0], **ablated}
     compared = {
-        f"{name}: {short(site[1])}": judged.of(site)
+        f"{name}: {site.name}": judged.of(site)
         for site in FOLDS[0]
         for name, judged in against.items()
     }
