@@ -7,7 +7,8 @@ TensorFlow is installed, the same file in TensorFlow's own interpreter, alternat
 and ratios to TensorFlow's, as one JSON object; exit status 1 if labels differ. `import_ms` is how
 long `import xrayedge` takes where NumPy and OpenCV are loaded, `load_ms` the modules that
 `Screener` needs, which its first use loads, and `first_result_ms` how long it takes from there to
-the first result; all in processor time, which other programs on the machine change least. Linux
+the first result; all in processor time of the main thread, which other programs on the machine
+change least, and NumPy's threads, which spin for a while after they are started, not at all. Linux
 only.
 """
 
@@ -31,7 +32,7 @@ print(Screener(MODEL, engine=ENGINE).screen(IMAGE).label)
 """
 
 _PARTS = """
-from time import process_time as now
+from time import thread_time as now
 import cv2, numpy
 started = now()
 import xrayedge
