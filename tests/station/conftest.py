@@ -18,3 +18,31 @@ def namespace(tmp_path_factory):
     namespace = Namespace(tmp_path_factory.mktemp("peers"))
     yield namespace
     namespace.close()
+
+
+@pytest.fixture(scope="module")
+def station(tmp_path_factory):
+    """A state folder and its worker, for consoles; tests of the page have a whole process."""
+    from consoles import running
+
+    with running(tmp_path_factory.mktemp("state")) as station:
+        yield station
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from browsing import browser
+
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def visit(chromium, station):
+    """A browser at the page of the module's station; whatever it complains of fails the test."""
+    from browsing import Visit
+
+    one = Visit(chromium, station.url)
+    yield one
+    one.close()
+    one.check()

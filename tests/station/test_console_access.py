@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from browsing import MILLISECONDS, StationProcess, Visit, browser, playwright
+from browsing import MILLISECONDS, StationProcess, Visit, playwright
 from counted import REFERENCE, drawn, put
 
 from xrayedge.station import monitor
@@ -46,12 +46,6 @@ FOREIGN = """\
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def station(tmp_path_factory):
     running = StationProcess(tmp_path_factory.mktemp("station"), tables=TABLES)
     yield running.start()
@@ -69,15 +63,6 @@ def guarded(tmp_path_factory):
     running = StationProcess(folder, console=f'password = "{folder / "users"}"')
     yield running.start()
     running.stop()
-
-
-@pytest.fixture
-def visit(chromium, station):
-    """A browser at the station's page; whatever it complains of fails the test."""
-    one = Visit(chromium, station.url)
-    yield one
-    one.close()
-    one.check()
 
 
 @pytest.fixture

@@ -14,19 +14,13 @@ pydicom = pytest.importorskip("pydicom")
 for package in ("highdicom", "httpx", "starlette", "uvicorn"):
     pytest.importorskip(package)
 
-from consoles import API, Stream, finished, running, send
+from consoles import API, Stream, finished, send
 from pacs import wait_for
 
 from xrayedge.bundle import ModelBundle
 from xrayedge.imaging import read
 from xrayedge.station.console import views
 from xrayedge.station.store import MAX_REFUSALS
-
-
-@pytest.fixture(scope="module")
-def station(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("state")) as station:
-        yield station
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ for package in ("cryptography", "highdicom", "httpx", "starlette", "uvicorn"):
     pytest.importorskip(package)
 
 from click.testing import CliRunner
-from consoles import API, Stream, client_of, running, send
+from consoles import API, Stream, client_of, send
 
 from xrayedge.cli.group import main
 from xrayedge.errors import StationError
@@ -22,12 +22,6 @@ from xrayedge.station.console.auth import Attempts, Users, remove_user, set_pass
 from xrayedge.station.console.server import Console
 
 PASSWORD = "correct horse"
-
-
-@pytest.fixture(scope="module")
-def station(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("state")) as station:
-        yield station
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,10 @@ import pytest
 for package in ("highdicom", "httpx", "starlette", "uvicorn"):
     pytest.importorskip(package)
 
-from consoles import API, Stream, client_of, connect, finished, running, send
+from consoles import API, Stream, client_of, connect, finished, send
 from pacs import SECONDS, wait_for
 
 from xrayedge.station.console import events, server, uploads
-
-
-@pytest.fixture(scope="module")
-def station(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("state")) as station:
-        yield station
 
 
 @pytest.fixture(scope="module")

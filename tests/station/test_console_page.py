@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from browsing import MILLISECONDS, StationProcess, Visit, browser, playwright
+from browsing import MILLISECONDS, StationProcess, Visit, playwright
 from pacs import SECONDS, system_tool
 
 from xrayedge import read
@@ -35,12 +35,6 @@ RUBBISH = ("letter.png", "image/png", base64.b64encode(b"this is no image").deco
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def dicom_port():
     with socket.create_server(("127.0.0.1", 0)) as one:
         return one.getsockname()[1]
@@ -52,15 +46,6 @@ def station(tmp_path_factory, dicom_port):
     running = StationProcess(folder, tables=TABLES.format(dicom=dicom_port))
     yield running.start()
     running.stop()
-
-
-@pytest.fixture
-def visit(chromium, station):
-    """A browser at the station's page; whatever it complains of fails the test."""
-    one = Visit(chromium, station.url)
-    yield one
-    one.close()
-    one.check()
 
 
 @pytest.fixture(scope="module")
