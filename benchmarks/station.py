@@ -117,7 +117,7 @@ def wait_for(done: Callable[[], bool], what: str) -> None:
 
 def has_done(store: Store, number: int) -> bool:
     """Whether this many jobs are done."""
-    return store.job_counts().get("done", 0) >= number
+    return store.jobs.counts().get("done", 0) >= number
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def a_busy_day(folder: Path, number: int) -> Iterator[tuple[str, str]]:
             goal = min(sent + 10, number)
             wait_for(partial(has_done, store, goal), "screened")
             memory.append(resident_mb(station))
-        wait_for(lambda: store.send_counts().get(("pacs", "sent"), 0) >= 2 * number, "delivered")
+        wait_for(lambda: store.sends.counts().get(("pacs", "sent"), 0) >= 2 * number, "delivered")
         seconds = time.monotonic() - began
         yield (
             f"images received, screened, delivered (report and overlay) in {seconds:.0f} s",

@@ -21,7 +21,7 @@ def screened(state, worker, image, number):
         temporary, origin="folder", sender="test", sop_instance_uid=None, operating_point="balanced"
     )
     deadline = time.monotonic() + 60
-    while (job := state.store.job(receipt.job)).state in ("received", "screening"):
+    while (job := state.store.jobs.get(receipt.job)).state in ("received", "screening"):
         assert worker.failure is None, worker.failure
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -42,5 +42,5 @@ def test_a_new_model_is_taken_up_between_two_images(device, first, second, chest
         finally:
             worker.stop()
             worker.join(60)
-        entries = [(one.what, one.old, one.new) for one in state.store.audit_entries()]
+        entries = [(one.what, one.old, one.new) for one in state.store.audit.entries()]
         assert ("model", f"{NAME} 1.0", f"{NAME} 2.0") in entries

@@ -8,16 +8,16 @@ from xrayedge.station import monitor
 from xrayedge.station.config import ScreenConfig
 from xrayedge.station.measures import LATENCY, OUTCOMES, measures
 from xrayedge.station.records import Measured
-from xrayedge.station.store import _measure
+from xrayedge.station.store.measures import count_image
 
 REFERENCE = monitor.reference_of(ScreenConfig())
 
 
 def put(store, rows, unit="UNIT1", model=REFERENCE.model):
     """Count rows, bins of each measure, as finished jobs do, but all in one transaction."""
-    with store._transaction() as sql:
+    with store._database.transaction() as sql:
         for row in rows:
-            _measure(sql, date.today().isoformat(), Measured(unit, model, row, 8.0))
+            count_image(sql, date.today().isoformat(), Measured(unit, model, row, 8.0))
 
 
 def drawn(images, seed, *, brightness=128.0, refused=0.0):

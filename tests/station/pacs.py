@@ -230,14 +230,14 @@ class Station:
     def jobs(self):
         store = self.store()
         try:
-            return store.jobs(limit=10_000)
+            return store.jobs.search(limit=10_000)
         finally:
             store.close()
 
     def sends(self):
         store = self.store()
         try:
-            return store.sends(limit=10_000)
+            return store.sends.search(limit=10_000)
         finally:
             store.close()
 

@@ -15,7 +15,8 @@ from counted import REFERENCE, drawn, put
 from xrayedge.station import monitor
 from xrayedge.station.records import RECENT_IMAGES, REFERENCE_IMAGES
 from xrayedge.station.state import DATABASE
-from xrayedge.station.store import MAX_REFUSALS, Store
+from xrayedge.station.store import Store
+from xrayedge.station.store.sends import MAX_REFUSALS
 
 #: Each view, and what is in it once it is filled.
 VIEWS = {
@@ -204,8 +205,8 @@ def test_a_change_of_the_operating_point_is_seen_by_all_audited_and_holds_for_la
 
 
 def test_an_altered_record_is_found(visit, station, store):
-    store.audit("somebody", "operating point", "balanced", "sensitive")
-    entry = store.audit_before(limit=1)[0]
+    store.audit.record("somebody", "operating point", "balanced", "sensitive")
+    entry = store.audit.newest(limit=1)[0]
     page = visit.open("audit").page
     page.get_by_role("button", name="Check the record").click()
     page.get_by_text("none altered").wait_for()
@@ -223,9 +224,9 @@ def test_an_altered_record_is_found(visit, station, store):
 def test_what_failed_is_shown_and_sent_again(visit, store, chest):
     page = visit.open().page
     visit.choose(chest)
-    *_, send = store.sends(states=("queued",))
+    *_, send = store.sends.search(states=("queued",))
     for _ in range(MAX_REFUSALS):
-        store.mark_refused(send.id, "refused, status A900")
+        store.sends.mark_refused(send.id, "refused, status A900")
     page.locator("#sending-count", has_text="1").wait_for()
     visit.go("sending")
     row = page.locator("#sending tbody tr")
@@ -234,7 +235,7 @@ def test_what_failed_is_shown_and_sent_again(visit, store, chest):
     row.get_by_role("button", name="Send again").click()
     row.wait_for(state="detached")
     assert not page.locator("#sending-count").is_visible()
-    assert store.sends(states=("failed",)) == []
+    assert store.sends.search(states=("failed",)) == []
     assert visit.api("/queue")["destinations"][0]["waiting"] >= 1
 
 
@@ -254,20 +255,20 @@ def test_changed_images_are_told_and_can_be_accepted(visit, store):
     tile = page.locator(".tile", has_text="UNIT1")
     tile.get_by_role("button", name="Take them as the new reference").click()
     page.locator('.sentence[data-changed="false"]').wait_for()
-    assert store.audit_before(limit=1)[0].what == "monitor: new reference"
+    assert store.audit.newest(limit=1)[0].what == "monitor: new reference"
 
 
 @pytest.mark.parametrize("site", ["other.example", "127.0.0.1"])
 def test_another_site_sends_nothing_and_shows_nothing(chromium, station, store, site):
     visit = Visit(chromium, station.url).open()
-    before = store.jobs(limit=1)
+    before = store.jobs.search(limit=1)
     with another_site(FOREIGN.format(url=station.url)) as port:
         page = visit.page
         page.goto(f"http://{site}:{port}/")
         assert page.locator("img").evaluate("(one) => one.naturalWidth") == 0
         page.get_by_role("button", name="Win").click()
         page.get_by_text("Another site asked for this.").wait_for()
-    assert store.jobs(limit=1) == before
+    assert store.jobs.search(limit=1) == before
     visit.close()
 
 

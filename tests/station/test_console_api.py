@@ -20,7 +20,7 @@ from pacs import wait_for
 from xrayedge.bundle import ModelBundle
 from xrayedge.imaging import read
 from xrayedge.station.console import views
-from xrayedge.station.store import MAX_REFUSALS
+from xrayedge.station.store.sends import MAX_REFUSALS
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def alter(station, statement, value):
 
 
 def warnings(station):
-    return [one.detail for one in station.state.store.events() if one.kind == "warning"]
+    return [one.detail for one in station.state.store.events.read() if one.kind == "warning"]
 
 
 def test_an_image_gets_its_result(client, chest, screened):
@@ -95,7 +95,7 @@ def test_the_image_and_its_heatmap_lie_on_each_other(client, station, chest, scr
     assert alpha.max() == 255
     assert (alpha == 0).any()
     job = views.job_of(station.state.store, screened["id"])
-    activation_map = station.state.store.activation_map(job.id)
+    activation_map = station.state.store.jobs.activation_map(job.id)
     classes = list(screened["result"]["probabilities"])
     found = activation_map[:, :, : len(classes)]
     covid = classes.index("covid")
@@ -236,11 +236,11 @@ def test_an_operating_point_is_of_later_images_and_audited(client, station, ches
 
 def test_what_waits_is_shown_and_what_failed_is_tried_again(client, station, screened):
     job = views.job_of(station.state.store, screened["id"])
-    first, second = station.state.store.sends(job=job.id)
-    station.state.store.mark_waiting("pacs", "the peer is away")
+    first, second = station.state.store.sends.search(job=job.id)
+    station.state.store.sends.mark_waiting("pacs", "the peer is away")
     stream = Stream(client).ready()
     for _ in range(MAX_REFUSALS):
-        station.state.store.mark_refused(first.id, "refused, status A900")
+        station.state.store.sends.mark_refused(first.id, "refused, status A900")
     told = stream.until(lambda kind, data: kind == "queue" and data["failed"])
     assert told == client.get(f"{API}/queue").json()
     stream.close()
@@ -260,7 +260,7 @@ def test_what_waits_is_shown_and_what_failed_is_tried_again(client, station, scr
     assert client.post(f"{API}/queue/{second.id}/retry").status_code == 404  # it waits
     answer = client.post(f"{API}/queue/{first.id}/retry")
     assert answer.json()["failed"] == []
-    states = {one.id: one.state for one in station.state.store.sends(job=job.id)}
+    states = {one.id: one.state for one in station.state.store.sends.search(job=job.id)}
     assert states[first.id] == "queued"
     assert client.get(f"{API}/audit").json()["entries"][0]["what"] == f"queued again S{first.id}"
 

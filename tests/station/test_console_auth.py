@@ -426,4 +426,4 @@ def test_a_damaged_file_of_users_is_named_in_one_line(tmp_path, line):
 def test_an_upload_is_in_the_name_of_its_sender(client, station, leg):
     log_in(client, "otto")
     public = send(client, leg.read_bytes() + b"\0")
-    assert station.state.store.job_of(f"{public}.dcm").sender == "otto"
+    assert station.state.store.jobs.of_file(f"{public}.dcm").sender == "otto"

@@ -63,7 +63,7 @@ def test_a_length_over_the_limit_is_refused_before_a_byte_came(client):
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(client, station):
-    before = len(station.state.store.jobs())
+    before = len(station.state.store.jobs.search())
     connection = connect(client)
     connection.sendall(head(client, "Transfer-Encoding: chunked"))
     piece = b"%x\r\n" % 65536 + b"\0" * 65536 + b"\r\n"
@@ -72,7 +72,7 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(client, station):
     answer = connection.recv(65536)
     connection.close()
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert len(station.state.store.jobs()) == before
+    assert len(station.state.store.jobs.search()) == before
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(client, station):
     ],
 )
 def test_what_is_no_image_file_is_no_job(client, station, headers, status):
-    before = len(station.state.store.jobs())
+    before = len(station.state.store.jobs.search())
     content = b"x" if headers else b""
     answer = client.post(f"{API}/screenings", content=content, headers=headers)
     assert answer.status_code == status
-    assert len(station.state.store.jobs()) == before
+    assert len(station.state.store.jobs.search()) == before
 
 
 def test_a_body_that_stops_is_given_up(client, monkeypatch):
@@ -118,12 +118,12 @@ def test_a_body_that_trickles_is_given_up(client, monkeypatch):
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(client, station):
-    before = len(station.state.store.jobs())
+    before = len(station.state.store.jobs.search())
     connection = connect(client)
     connection.sendall(head(client, "Content-Length: 1000") + b"x")
     connection.close()
     assert client.get("/v2/health/live").status_code == 200
-    assert len(station.state.store.jobs()) == before
+    assert len(station.state.store.jobs.search()) == before
 
 
 def test_headers_that_do_not_come_end_the_connection(client, monkeypatch):

@@ -10,7 +10,8 @@ from xrayedge.station.outputs import delivery
 from xrayedge.station.outputs.delivery import Answer, Delivery, PeerAway, judge
 from xrayedge.station.outputs.stow import StowCarrier
 from xrayedge.station.records import NewJob, NewObject, Outcome
-from xrayedge.station.store import MAX_REFUSALS, Store
+from xrayedge.station.store import Store
+from xrayedge.station.store.sends import MAX_REFUSALS
 
 PACS = Destination("pacs", "127.0.0.1", 1, "PACS")
 
@@ -41,10 +42,10 @@ def store(tmp_path):
     store = Store(tmp_path / "station.db")
     for number in (1, 2):
         new = NewJob(f"{number}.dcm", "dicom", "UNIT1", f"1.{number}", "0" * 64, 1)
-        job = store.receive(new, "balanced").job
-        store.take()
+        job = store.jobs.receive(new, "balanced").job
+        store.jobs.take()
         made = NewObject("sr", f"sr{number}.dcm", "1.1", f"2.{number}", "1.2", {"pacs": False})
-        store.finish(job, Outcome("done", {}, objects=[made]))
+        store.jobs.finish(job, Outcome("done", {}, objects=[made]))
     yield store
     store.close()
 
@@ -55,7 +56,7 @@ def deliveries(store, tmp_path, *answers, destination=PACS):
 
 
 def states(store):
-    return [send.state for send in store.sends()]
+    return [send.state for send in store.sends.search()]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_peer_that_refuses_is_asked_five_times_and_never_counts_as_having_it(s
         one, _ = deliveries(store, tmp_path, refusal, refusal)
         one.deliver()
         assert states(store) == ["failed" if number == MAX_REFUSALS - 1 else "queued"] * 2
-    assert store.sends()[0].detail == "refused, status C000"
+    assert store.sends.search()[0].detail == "refused, status C000"
 
 
 def test_one_that_is_refused_does_not_hold_back_the_next(store, tmp_path):
@@ -104,7 +105,7 @@ def test_a_peer_that_is_away_or_full_is_tried_without_end(store, tmp_path, answe
         assert not one.deliver()
         assert states(store) == ["queued", "queued"]
     assert waits == list(range(20))
-    assert store.sends()[0].detail in ("can't be reached", "no room")
+    assert store.sends.search()[0].detail in ("can't be reached", "no room")
     assert one.deliver()
     assert states(store) == ["sent", "sent"]
 
@@ -140,6 +141,6 @@ def test_every_answer_to_stow_is_judged(store, tmp_path, monkeypatch, status, bo
     client = httpx.Client(transport=httpx.MockTransport(answer))
     monkeypatch.setattr(httpx, "Client", lambda **_options: client)
     carrier = StowCarrier(Destination("web", stow_url="http://127.0.0.1/studies"))
-    ((_, judged),) = list(carrier.send(store.sends(job=1), tmp_path))
+    ((_, judged),) = list(carrier.send(store.sends.search(job=1), tmp_path))
     assert judged.kind == kind
     assert b"Content-Type: application/dicom\r\n\r\nreport\r\n--" in seen[0].content

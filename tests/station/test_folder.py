@@ -38,9 +38,9 @@ def test_a_file_is_taken_when_it_has_not_changed_between_two_looks(chest, inbox,
     (inbox / ".part").write_bytes(b"half")
     folder = watched(inbox, state)
     folder.look()
-    assert state.store.jobs() == []
+    assert state.store.jobs.search() == []
     folder.look()
-    (job,) = state.store.jobs()
+    (job,) = state.store.jobs.search()
     assert (job.origin, job.state) == ("folder", "received")
     assert state.image(job).read_bytes() == chest.read_bytes()
     assert [path.name for path in inbox.iterdir()] == [".part"]
@@ -54,25 +54,25 @@ def test_an_upload_that_stalls_is_left_to_its_sender(chest, inbox, state):
     folder = watched(inbox, state)
     for _ in range(3):
         folder.look()
-    assert state.store.jobs() == []
+    assert state.store.jobs.search() == []
     with path.open("ab") as stream:
         stream.write(content[100_000:])
     look_twice(folder)
-    (job,) = state.store.jobs()
+    (job,) = state.store.jobs.search()
     assert job.size == len(content)
 
 
 def test_what_can_t_be_read_is_taken_in_the_end(inbox, state):
     (inbox / "note.dcm").write_text("no image")
     look_twice(watched(inbox, state, patience=0.0))
-    (job,) = state.store.jobs()
+    (job,) = state.store.jobs.search()
     assert job.sop_instance_uid is None
 
 
 def test_only_names_of_the_pattern_are_taken(chest, inbox, state):
     shutil.copy(chest, inbox / "a.txt")
     look_twice(watched(inbox, state, pattern="*.dcm"))
-    assert state.store.jobs() == []
+    assert state.store.jobs.search() == []
 
 
 def test_a_power_cut_between_any_two_steps_takes_a_file_once(chest, inbox, state, monkeypatch):
@@ -94,5 +94,5 @@ def test_a_power_cut_between_any_two_steps_takes_a_file_once(chest, inbox, state
         assert len(list(inbox.iterdir())) == 1  # under its hidden name
     monkeypatch.setattr(state, "take_in", take_in)
     look_twice(watched(inbox, state))
-    assert len(state.store.jobs()) == 1
+    assert len(state.store.jobs.search()) == 1
     assert list(inbox.iterdir()) == []

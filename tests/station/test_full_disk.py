@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_a700_and_what_comes_later_is_taken(state, leave):
         assert list(state.tmp.iterdir()) == []
         ballast.unlink()
         assert store(port, large, image()) == [0, 0]
-    assert len(state.store.jobs()) == len(list(state.incoming.iterdir())) == 3
+    assert len(state.store.jobs.search()) == len(list(state.incoming.iterdir())) == 3
 
 
 def test_an_unknown_unit_is_turned_away_though_that_can_t_be_noted(state):
@@ -93,11 +93,11 @@ def test_results_wait_for_room_and_leave_no_halves(state, chest, monkeypatch):
         assert worker.failure is None
         assert len(list(state.outbox.iterdir())) <= 1
         ballast.unlink()
-        wait_until(lambda: state.store.job_counts() == {"done": 1} or worker.failure)
+        wait_until(lambda: state.store.jobs.counts() == {"done": 1} or worker.failure)
     finally:
         worker.stop()
         worker.join()
-    assert len(list(state.outbox.iterdir())) == len(state.store.sends()) == 2
+    assert len(list(state.outbox.iterdir())) == len(state.store.sends.search()) == 2
 
 
 def install(version, models):
@@ -129,5 +129,5 @@ def test_a_new_model_waits_for_room_and_the_old_one_goes_on(state, tmp_path, mon
     ballast.unlink()
     worker._follow_update()
     assert worker.screener.bundle.version == "2"
-    (entry,) = state.store.audit_entries()
+    (entry,) = state.store.audit.entries()
     assert (entry.what, entry.old, entry.new) == ("model", "vgg16-edge 1", "vgg16-edge 2")

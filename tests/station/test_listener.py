@@ -27,7 +27,7 @@ def test_what_is_acknowledged_is_on_the_disk_once(state):
         assert store(port, first, second, first) == [0, 0, 0]
         changed = replace_comment(first)
         assert store(port, changed) == [0]
-    jobs = state.store.jobs()
+    jobs = state.store.jobs.search()
     assert [job.altered for job in jobs] == [True, False, False]
     assert len(list(state.incoming.iterdir())) == 3
     assert list(state.tmp.iterdir()) == []
@@ -51,7 +51,7 @@ def test_a_data_set_of_another_instance_than_announced_is_a900(state):
         finally:
             C_STORE.AffectedSOPInstanceUID = original
         assert status.Status == 0xA900
-    assert state.store.jobs() == []
+    assert state.store.jobs.search() == []
     assert list(state.tmp.iterdir()) == []
 
 
@@ -68,7 +68,7 @@ def test_a_full_disk_is_a700_and_the_next_is_taken(state, monkeypatch):
             patch.setattr(state, "take_in", full)
             assert store(port, image()) == [0xA700]
         assert store(port, image()) == [0]
-    assert len(state.store.jobs()) == 1
+    assert len(state.store.jobs.search()) == 1
 
 
 def test_only_those_who_are_allowed_come_in(state):
@@ -118,7 +118,7 @@ def test_a_thousand_associations_leave_nothing_behind(state):
         wait_until(lambda: not acceptors())
         assert threading.active_count() <= threads
         assert open_files() <= files
-    assert len(state.store.jobs()) == 2
+    assert len(state.store.jobs.search()) == 2
 
 
 def open_files():
@@ -167,7 +167,7 @@ def test_tls_is_mutual_and_a_silent_client_blocks_nobody(state, tls):
         finally:
             for one in silent:
                 one.close()
-    assert len(state.store.jobs()) == 1
+    assert len(state.store.jobs.search()) == 1
 
 
 def test_what_can_t_be_used_is_said_at_the_start(state, tls):

@@ -19,7 +19,8 @@ from xrayedge.station import monitor
 from xrayedge.station.drift import LEAST_IMAGES, stability
 from xrayedge.station.measures import LATENCY, LATENCY_EDGES, OUTCOMES, measured, measures
 from xrayedge.station.records import RECENT_IMAGES, REFERENCE_IMAGES, NewJob
-from xrayedge.station.store import MAX_UNITS, OTHER_UNITS, Store
+from xrayedge.station.store import Store
+from xrayedge.station.store.measures import MAX_UNITS, OTHER_UNITS
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -66,7 +67,7 @@ def test_a_change_is_noted_once_a_day(store):
     tomorrow = today + timedelta(days=1)
     noted = [monitor.note_changes(store, REFERENCE, day) for day in (today, today, tomorrow)]
     assert noted == [True, False, True]
-    said = [event.detail for event in store.events() if event.kind == "monitor"]
+    said = [event.detail for event in store.events.read() if event.kind == "monitor"]
     assert len(said) == 2
     assert said[0].startswith("Images changed: ")
 
@@ -90,24 +91,24 @@ def test_what_an_operator_accepts_is_the_reference(store):
     assert states(store) == {"UNIT1": "waiting"}
     put(store, drawn(LEAST_IMAGES, 3, brightness=170.0))
     assert states(store) == {"UNIT1": "steady"}
-    (entry,) = store.audit_entries()
+    (entry,) = store.audit.entries()
     assert (entry.who, entry.new) == ("anna", "UNIT1: last 200 images")
 
 
 def test_another_model_is_learned_anew(store):
     put(store, drawn(REFERENCE_IMAGES, 1) + drawn(LEAST_IMAGES, 2))
     put(store, drawn(1, 3), model="vgg16-edge 9.9.9")
-    (unit,) = store.units()
+    (unit,) = store.measures.units()
     assert (unit.model, len(unit.reference), len(unit.recent)) == ("vgg16-edge 9.9.9", 1, 0)
 
 
 def test_names_of_units_out_of_files_can_not_fill_the_disk(store):
     for number in range(MAX_UNITS + 5):
         put(store, drawn(1, number), unit=f"U{number}")
-    assert Counter(len(unit.reference) for unit in store.units()) == {1: MAX_UNITS, 5: 1}
-    assert store.units()[0].name == OTHER_UNITS
+    assert Counter(len(unit.reference) for unit in store.measures.units()) == {1: MAX_UNITS, 5: 1}
+    assert store.measures.units()[0].name == OTHER_UNITS
     put(store, drawn(2 * REFERENCE_IMAGES + RECENT_IMAGES, 1), unit="U1")
-    (one,) = (unit for unit in store.units() if unit.name == "U1")
+    (one,) = (unit for unit in store.measures.units() if unit.name == "U1")
     assert (len(one.reference), len(one.recent)) == (REFERENCE_IMAGES, RECENT_IMAGES)
 
 
@@ -137,7 +138,7 @@ def test_charts_of_nothing_are_charts(store):
 
 def test_metrics_tell_counts_latency_and_changes(store):
     put(store, drawn(REFERENCE_IMAGES, 1) + drawn(LEAST_IMAGES, 2), unit='a "b" \\')
-    store.receive(NewJob("waits.dcm", "dicom", "UNIT1", None, "", 1), "balanced")
+    store.jobs.receive(NewJob("waits.dcm", "dicom", "UNIT1", None, "", 1), "balanced")
     text = monitor.metrics(store, REFERENCE)
     assert 'xrayedge_images_total{outcome="screened"} 300\n' in text
     assert 'xrayedge_screening_seconds_bucket{le="0.004"} 0\n' in text

@@ -65,7 +65,7 @@ def test_a_message_may_be_cut_anywhere_and_share_its_pdus(state, cut):
         first, second, *others = values
         assert stored(made, [first], [second, *others]) == 0
         assert stored(made, [first, second], *([one] for one in others)) == 0
-    (job,) = state.store.jobs()
+    (job,) = state.store.jobs.search()
     file = state.incoming / job.file
     content = file.read_bytes()
     assert (hashlib.sha256(content).hexdigest(), len(content)) == (job.sha256, job.size)
@@ -80,7 +80,7 @@ def test_an_image_of_another_class_than_its_context_is_a900(state):
     other = image(SOPClassUID="1.2.840.10008.5.1.4.1.1.2")  # CT
     with listening(state) as port, association(port) as made:
         assert stored(made, fragments(other)) == 0xA900
-    assert state.store.jobs() == list(state.tmp.iterdir()) == []
+    assert state.store.jobs.search() == list(state.tmp.iterdir()) == []
 
 
 def test_no_room_is_made_for_a_length_that_lies(state):
@@ -111,7 +111,7 @@ def test_an_image_that_is_broken_off_leaves_nothing(state):
             made.abort()
         wait_until(lambda: not list(state.tmp.iterdir()))
         assert store(port, image()) == [0]
-    assert len(state.store.jobs()) == 1
+    assert len(state.store.jobs.search()) == 1
 
 
 def test_a_message_over_the_limit_is_broken_off_whatever_it_is(state):
@@ -123,4 +123,4 @@ def test_a_message_over_the_limit_is_broken_off_whatever_it_is(state):
         wait_until(lambda: not list(state.tmp.iterdir()))
         with association(port) as made:  # many small ones are none that is large
             assert [made.send_c_store(image()).Status for _ in range(12)] == [0] * 12
-    assert "raise max_bytes" in state.store.events()[0].detail
+    assert "raise max_bytes" in state.store.events.read()[0].detail

@@ -11,7 +11,10 @@ from xrayedge.errors import StationError
 from xrayedge.station.config import ConsoleConfig, KeepConfig, StationConfig
 from xrayedge.station.records import Measured, NewJob, NewObject, Outcome
 from xrayedge.station.service import Station
-from xrayedge.station.store import MAX_CRASHES, MAX_REFUSALS, TOTAL_SECONDS, Store
+from xrayedge.station.store import Store
+from xrayedge.station.store.jobs import MAX_CRASHES
+from xrayedge.station.store.measures import TOTAL_SECONDS
+from xrayedge.station.store.sends import MAX_REFUSALS
 
 DAY = 86_400.0
 
@@ -24,30 +27,30 @@ def store(tmp_path):
 
 
 def put(store, file, uid=None, sha256="0" * 64):
-    return store.receive(NewJob(file, "dicom", "UNIT1", uid, sha256, 10), "balanced")
+    return store.jobs.receive(NewJob(file, "dicom", "UNIT1", uid, sha256, 10), "balanced")
 
 
 def screened(store, file="a.dcm", destinations=(("pacs", False),)):
     """A job that is done, with a report on its way."""
     job = put(store, file).job
-    assert store.take().id == job
+    assert store.jobs.take().id == job
     report = NewObject("sr", f"sr-{file}", "1.1", f"2.25.{job}", "1.2", dict(destinations))
-    store.finish(job, Outcome("done", {"status": "screened"}, objects=[report]))
+    store.jobs.finish(job, Outcome("done", {"status": "screened"}, objects=[report]))
     return job
 
 
 def test_a_job_goes_from_received_to_done(store):
     job = put(store, "a.dcm").job
-    assert store.job(job).state == "received"
-    taken = store.take()
+    assert store.jobs.get(job).state == "received"
+    taken = store.jobs.take()
     assert (taken.id, taken.state, taken.operating_point) == (job, "screening", "balanced")
-    assert store.take() is None
+    assert store.jobs.take() is None
     heat = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
-    store.finish(job, Outcome("done", {"label": "healthy"}, activation_map=heat))
-    assert store.job(job).state == "done"
-    assert store.job(job).result == {"label": "healthy"}
-    assert np.array_equal(store.activation_map(job), heat)
-    assert [event.kind for event in store.events()] == ["received", "screening", "screened"]
+    store.jobs.finish(job, Outcome("done", {"label": "healthy"}, activation_map=heat))
+    assert store.jobs.get(job).state == "done"
+    assert store.jobs.get(job).result == {"label": "healthy"}
+    assert np.array_equal(store.jobs.activation_map(job), heat)
+    assert [event.kind for event in store.events.read()] == ["received", "screening", "screened"]
 
 
 def test_the_same_instance_is_taken_once_and_other_bytes_are_noted(store):
@@ -63,52 +66,52 @@ def test_the_same_instance_is_taken_once_and_other_bytes_are_noted(store):
 def test_a_job_that_crashes_again_and_again_is_set_aside(store):
     job = put(store, "a.dcm").job
     for crashes in range(1, MAX_CRASHES):
-        store.take()
-        assert store.recover() == []
-        assert store.job(job).crashes == crashes
-    store.take()
-    assert [one.id for one in store.recover()] == [job]
-    assert store.job(job).state == "set-aside"
-    assert store.take() is None
-    assert store.retry_job(job)
-    assert store.take().id == job
+        store.jobs.take()
+        assert store.jobs.recover() == []
+        assert store.jobs.get(job).crashes == crashes
+    store.jobs.take()
+    assert [one.id for one in store.jobs.recover()] == [job]
+    assert store.jobs.get(job).state == "set-aside"
+    assert store.jobs.take() is None
+    assert store.jobs.retry(job)
+    assert store.jobs.take().id == job
 
 
 def test_a_stop_is_no_crash(store):
     job = put(store, "a.dcm").job
     for _ in range(MAX_CRASHES + 1):
-        store.take()
-        store.give_back(job)
-        store.recover()
-    assert store.take().crashes == 0
+        store.jobs.take()
+        store.jobs.give_back(job)
+        store.jobs.recover()
+    assert store.jobs.take().crashes == 0
 
 
 def test_a_send_fails_after_refusals_and_can_be_retried(store):
     screened(store)
-    (send,) = store.sends(states=["queued"])
-    states = [store.mark_refused(send.id, "0122") for _ in range(MAX_REFUSALS)]
+    (send,) = store.sends.search(states=["queued"])
+    states = [store.sends.mark_refused(send.id, "0122") for _ in range(MAX_REFUSALS)]
     assert states == ["queued"] * (MAX_REFUSALS - 1) + ["failed"]
-    assert store.retry_send(send.id)
-    store.mark_sent(send.id)
-    assert store.send_counts() == {("pacs", "sent"): 1}
+    assert store.sends.retry(send.id)
+    store.sends.mark_sent(send.id)
+    assert store.sends.counts() == {("pacs", "sent"): 1}
 
 
 def test_commitment_commits_what_is_kept_and_sends_the_rest_again(store):
     kept, lost = screened(store, "a.dcm", [("pacs", True)]), screened(store, "b.dcm", [("pacs", 1)])
-    for send in store.sends():
-        store.mark_sent(send.id)
-    asked = store.to_commit("pacs")
-    store.ask_commitment([send.id for send in asked], "2.25.9")
-    assert store.to_commit("pacs") == []
-    assert not store.commit("2.25.8", [f"2.25.{kept}"], [])
-    assert store.commit("2.25.9", [f"2.25.{kept}"], [f"2.25.{lost}"])
-    assert [send.state for send in store.sends()] == ["committed", "queued"]
+    for send in store.sends.search():
+        store.sends.mark_sent(send.id)
+    asked = store.sends.to_commit("pacs")
+    store.sends.ask_commitment([send.id for send in asked], "2.25.9")
+    assert store.sends.to_commit("pacs") == []
+    assert not store.sends.commit("2.25.8", [f"2.25.{kept}"], [])
+    assert store.sends.commit("2.25.9", [f"2.25.{kept}"], [f"2.25.{lost}"])
+    assert [send.state for send in store.sends.search()] == ["committed", "queued"]
 
 
 def days_of_service(store, days):
     first = date(2026, 1, 1)
     for day in range(days):
-        store.count_day(first + timedelta(day))
+        store.retention.count_day(first + timedelta(day))
 
 
 def test_only_what_is_old_and_delivered_is_deleted(store):
@@ -117,82 +120,84 @@ def test_only_what_is_old_and_delivered_is_deleted(store):
     days_of_service(store, 40)
     new = screened(store, "c.dcm", [])
     later = time.time() + 40 * DAY
-    assert store.forget_old(30, later).images == ("a.dcm",)
-    assert store.job(waiting) is not None
-    assert store.job(new) is not None
-    (send,) = store.sends(job=waiting)
-    store.mark_sent(send.id)
-    assert store.forget_old(30, later).objects == ("sr-b.dcm",)
-    assert store.known_files() == {"c.dcm", "sr-c.dcm"}
+    assert store.retention.forget_old(30, later).images == ("a.dcm",)
+    assert store.jobs.get(waiting) is not None
+    assert store.jobs.get(new) is not None
+    (send,) = store.sends.search(job=waiting)
+    store.sends.mark_sent(send.id)
+    assert store.retention.forget_old(30, later).objects == ("sr-b.dcm",)
+    assert store.retention.known_files() == {"c.dcm", "sr-c.dcm"}
 
 
 def test_a_clock_that_is_corrected_deletes_nothing(store):
     for name in ("a.dcm", "b.dcm"):
         screened(store, name, [])
-    store.count_day(date(1970, 1, 1))
-    store.count_day(date(2026, 1, 1))  # one day, whatever the clock jumped
-    assert store.forget_old(30, time.time() + 20_000 * DAY).jobs == ()
+    store.retention.count_day(date(1970, 1, 1))
+    store.retention.count_day(date(2026, 1, 1))  # one day, whatever the clock jumped
+    assert store.retention.forget_old(30, time.time() + 20_000 * DAY).jobs == ()
 
 
 def test_of_the_events_the_newest_are_kept(store):
     for number in range(30):
-        store.warn(f"warning {number}")
-    store.forget_events(10)
-    assert [one.detail for one in store.events()] == [f"warning {n}" for n in range(20, 30)]
-    last = store.last_event()
-    store.forget_events(10)
-    assert len(store.events()) == 10
-    store.warn("another")
-    assert store.last_event() == last + 1
+        store.events.warn(f"warning {number}")
+    store.events.forget(10)
+    assert [one.detail for one in store.events.read()] == [f"warning {n}" for n in range(20, 30)]
+    last = store.events.last()
+    store.events.forget(10)
+    assert len(store.events.read()) == 10
+    store.events.warn("another")
+    assert store.events.last() == last + 1
 
 
 def test_a_running_station_deletes_old_events(state):
     keep = KeepConfig(days=None, events=5)
     station = Station(StationConfig(console=ConsoleConfig(enabled=False), keep=keep), state)
     for number in range(8):
-        state.store.warn(f"warning {number}")
+        state.store.events.warn(f"warning {number}")
     station._keep_house(0.0)
-    assert [one.detail for one in state.store.events()] == [f"warning {n}" for n in range(3, 8)]
+    assert [one.detail for one in state.store.events.read()] == [
+        f"warning {n}" for n in range(3, 8)
+    ]
 
 
 def test_what_waits_for_commitment_is_kept(store):
     job = screened(store, "a.dcm", [("pacs", True)])
     days_of_service(store, 40)
     screened(store, "b.dcm", [])
-    (send,) = store.sends(job=job)
-    store.mark_sent(send.id)
-    assert store.forget_old(30, time.time() + 40 * DAY).jobs == ()
+    (send,) = store.sends.search(job=job)
+    store.sends.mark_sent(send.id)
+    assert store.retention.forget_old(30, time.time() + 40 * DAY).jobs == ()
 
 
 def test_the_audit_tells_what_was_altered(store, tmp_path):
-    store.change_setting("operating_point", "sensitive", "anna")
-    store.audit("anna", "signed in")
-    store.change_setting("operating_point", "balanced", "anna")
-    assert store.verify_audit() == 3
-    assert store.audit_entries()[2].old == "sensitive"
+    store.settings.change("operating_point", "sensitive", "anna")
+    store.audit.record("anna", "signed in")
+    store.settings.change("operating_point", "balanced", "anna")
+    assert store.audit.verify() == 3
+    assert store.audit.entries()[2].old == "sensitive"
     other = sqlite3.connect(tmp_path / "station.db")
     with other:
         other.execute("DELETE FROM audit WHERE id = 3")
     with pytest.raises(StationError, match="missing at the audit's end"):
-        store.verify_audit()
+        store.audit.verify()
     with other:
         other.execute("UPDATE audit SET who = 'otto' WHERE id = 2")
     other.close()
     with pytest.raises(StationError, match="altered at entry 2"):
-        store.verify_audit()
+        store.audit.verify()
 
 
 def test_histograms_count_by_day_and_station(store):
     for file, number in (("a.dcm", 3), ("b.dcm", 3), ("c.dcm", 4)):
         job = put(store, file).job
-        store.take()
+        store.jobs.take()
         measured = Measured("UNIT1", "vgg16-edge 1", {"covid": number}, milliseconds=500.0)
-        store.finish(job, Outcome("done", {}, measured=measured))
+        store.jobs.finish(job, Outcome("done", {}, measured=measured))
     today = time.strftime("%Y-%m-%d")
-    assert store.histograms(today, today) == {"covid": {3: 2, 4: 1}}
-    assert store.histograms(today, today, "UNIT2") == {}
-    assert store.daily("covid", today, today) == {today: {3: 2, 4: 1}}
-    assert store.totals() == {"covid": {3: 2.0, 4: 1.0}, TOTAL_SECONDS: {0: 1.5}}
+    assert store.measures.histograms(today, today) == {"covid": {3: 2, 4: 1}}
+    assert store.measures.histograms(today, today, "UNIT2") == {}
+    assert store.measures.daily("covid", today, today) == {today: {3: 2, 4: 1}}
+    assert store.measures.totals() == {"covid": {3: 2.0, 4: 1.0}, TOTAL_SECONDS: {0: 1.5}}
 
 
 def test_a_file_that_is_no_database_is_refused_in_a_line(tmp_path):

@@ -32,31 +32,31 @@ def put(state, image, uid="1.2.3"):
 def work(state, config):
     """Every job that waits, by a worker of its own."""
     worker = Worker(config, state)
-    while (job := state.store.take()) is not None:
+    while (job := state.store.jobs.take()) is not None:
         worker._do(job)
 
 
 def test_a_job_gets_its_result_and_one_object_a_kind(chest, leg, state):
     shown, refused = put(state, chest), put(state, leg, "1.2.4")
-    state.store.change_setting("operating_point", "sensitive", "anna")
+    state.store.settings.change("operating_point", "sensitive", "anna")
     later = put(state, chest, "1.2.5")
     work(state, StationConfig(destinations=(PACS, Destination("web", kinds=("sr",)))))
-    job = state.store.job(shown)
+    job = state.store.jobs.get(shown)
     assert (job.state, job.result["label"], job.result["source"]) == ("done", "covid", job.file)
-    assert sorted((one.kind, one.destination) for one in state.store.sends(job=shown)) == [
+    assert sorted((one.kind, one.destination) for one in state.store.sends.search(job=shown)) == [
         *(("sc", "pacs"), ("sr", "pacs"), ("sr", "web")),
     ]
-    assert len(set(state.store.objects(shown).values())) == 2
-    assert state.store.activation_map(shown).ndim == 3
-    assert state.store.job(refused).result["reason"] == "not-frontal"
-    assert state.store.sends(job=refused) == []
+    assert len(set(state.store.jobs.objects(shown).values())) == 2
+    assert state.store.jobs.activation_map(shown).ndim == 3
+    assert state.store.jobs.get(refused).result["reason"] == "not-frontal"
+    assert state.store.sends.search(job=refused) == []
     # Of later images only.
-    assert [state.store.job(one).result["operating_point"] for one in (shown, later)] == [
+    assert [state.store.jobs.get(one).result["operating_point"] for one in (shown, later)] == [
         "balanced",
         "sensitive",
     ]
-    assert "Mustermann" not in str(job) + str(state.store.events())
-    assert str(state.path) not in str(state.store.job(refused))
+    assert "Mustermann" not in str(job) + str(state.store.events.read())
+    assert str(state.path) not in str(state.store.jobs.get(refused))
 
 
 def test_a_refused_image_may_get_a_report_that_says_why(chest, state, tmp_path):
@@ -66,8 +66,8 @@ def test_a_refused_image_may_get_a_report_that_says_why(chest, state, tmp_path):
     child.save_as(path)
     job = put(state, path)
     work(state, StationConfig(destinations=(PACS,), screen=ScreenConfig(refusals="sr")))
-    assert state.store.job(job).result["reason"] == "too-young"
-    (send,) = state.store.sends(job=job)
+    assert state.store.jobs.get(job).result["reason"] == "too-young"
+    (send,) = state.store.sends.search(job=job)
     report = pydicom.dcmread(state.outbox / send.file)
     assert b"Too young" in (state.outbox / send.file).read_bytes()
     assert report.StudyInstanceUID == child.StudyInstanceUID
@@ -78,12 +78,12 @@ def test_an_unreadable_image_gets_no_report_and_is_shown(chest, state, tmp_path)
     path.write_bytes(chest.read_bytes()[:100_000])
     job = put(state, path)
     work(state, StationConfig(destinations=(PACS,), screen=ScreenConfig(refusals="sr")))
-    refused = state.store.job(job)
+    refused = state.store.jobs.get(job)
     assert (refused.state, refused.result["reason"]) == ("refused", "unreadable")
     # Why, and that there is no report: nothing in such a file is trusted to name a patient.
     assert "cut off" in refused.detail
     assert "no DICOM is written" in refused.detail
-    assert state.store.sends() == []
+    assert state.store.sends.search() == []
     assert (state.incoming / refused.file).exists()
 
 
@@ -95,12 +95,12 @@ def test_the_same_instance_with_other_bytes_gets_objects_of_its_own(chest, state
     put(state, chest)
     put(state, path)
     work(state, StationConfig(destinations=(PACS,)))
-    assert len({send.sop_instance_uid for send in state.store.sends()}) == 4
+    assert len({send.sop_instance_uid for send in state.store.sends.search()}) == 4
 
 
 def test_a_start_ends_what_was_begun(chest, tmp_path):
     with StateFolder(tmp_path / "state") as state:
-        kept = state.store.job(put(state, chest)).file
+        kept = state.store.jobs.get(put(state, chest)).file
         with pytest.raises(StationError, match="another station is running"):
             StateFolder(tmp_path / "state")
     for name in ("tmp/half", "incoming/unknown.dcm", "outbox/unknown.dcm"):
@@ -130,9 +130,9 @@ def test_a_disk_that_is_full_takes_nothing_and_loses_nothing(chest, state, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(state, "keep_object", full)
-    worker._do(state.store.take())
-    assert state.store.job(job).state == "received"
-    assert state.store.job(job).crashes == 0
-    assert "No space left" in state.store.events()[-1].detail
+    worker._do(state.store.jobs.take())
+    assert state.store.jobs.get(job).state == "received"
+    assert state.store.jobs.get(job).crashes == 0
+    assert "No space left" in state.store.events.read()[-1].detail
     with sqlite3.connect(state.path / "station.db") as database:
         assert database.execute("SELECT count(*) FROM objects").fetchone() == (0,)

@@ -110,14 +110,14 @@ def queue(ctx: click.Context, retry: tuple[str, ...], drop: tuple[str, ...]) -> 
     store = _store(ctx.obj[1])
     try:
         for chosen, of_job, of_send, done in (
-            (retry, store.retry_job, store.retry_send, "queued again"),
-            (drop, store.drop_job, store.drop_send, "dropped"),
+            (retry, store.jobs.retry, store.sends.retry, "queued again"),
+            (drop, store.jobs.drop, store.sends.drop, "dropped"),
         ):
             for one in chosen:
                 kind, number = _id(one)
                 if not (of_job if kind == "J" else of_send)(number):
                     raise StationError(f"{one}: nothing that can be {done}")
-                store.audit("station queue", f"{done} {one.upper()}")
+                store.audit.record("station queue", f"{done} {one.upper()}")
                 click.echo(f"{one.upper()} {done}")
         if not retry and not drop:
             _show(store)
@@ -126,11 +126,11 @@ def queue(ctx: click.Context, retry: tuple[str, ...], drop: tuple[str, ...]) -> 
 
 
 def _show(store: Store) -> None:
-    for state, count in sorted(store.job_counts().items()):
+    for state, count in sorted(store.jobs.counts().items()):
         click.echo(f"{count} jobs {state}")
-    for job in store.jobs(states=("set-aside", "refused"), limit=100):
+    for job in store.jobs.search(states=("set-aside", "refused"), limit=100):
         click.echo(f"J{job.id}  {job.state}  {printable(job.detail or '')}")
-    for send in store.sends(states=("queued", "failed")):
+    for send in store.sends.search(states=("queued", "failed")):
         detail = f"  {printable(send.detail)}" if send.detail else ""
         what = f"{send.kind} of J{send.job} to {send.destination}"
         click.echo(f"S{send.id}  {send.state}  {what}{detail}")
@@ -187,8 +187,8 @@ def verify(ctx: click.Context) -> None:
     """Check that no entry was changed, removed or inserted."""
     store = _store(ctx.obj[1])
     try:
-        click.echo(f"{store.verify_audit()} entries, none altered")
-        for last in store.audit_before(limit=1):
+        click.echo(f"{store.audit.verify()} entries, none altered")
+        for last in store.audit.newest(limit=1):
             click.echo(f"hash of the last one: {last.hash}")
     finally:
         store.close()

@@ -29,7 +29,8 @@ from .judging import (
 )
 from .measures import LATENCY, LATENCY_EDGES, OUTCOME, OUTCOMES, measures
 from .records import REFERENCE_IMAGES, Unit
-from .store import TOTAL_SECONDS, Store
+from .store import Store
+from .store.measures import TOTAL_SECONDS
 
 __all__ = ["accept", "metrics", "note_changes", "plot", "plots", "reference_of", "summary"]
 
@@ -42,9 +43,9 @@ _BINS_A_BUCKET = 4  # one bucket per doubling is enough for Prometheus
 
 def note_changes(store: Store, reference: Reference, today: date) -> bool:
     """Write an event if images changed, at most once a day; returns whether one was written."""
-    sentences = [sentence(unit, compare(unit, reference)) for unit in store.units()]
+    sentences = [sentence(unit, compare(unit, reference)) for unit in store.measures.units()]
     said = " ".join(filter(None, sentences))
-    return bool(said) and store.note_once_a_day(_EVENT, said, today)
+    return bool(said) and store.events.note_once_a_day(_EVENT, said, today)
 
 
 def accept(store: Store, unit: str, who: str) -> None:
@@ -55,7 +56,7 @@ def accept(store: Store, unit: str, who: str) -> None:
     StationError
         There is no such unit, or it has too few recent images.
     """
-    if not store.accept_images(unit, who, LEAST_IMAGES):
+    if not store.measures.accept_images(unit, who, LEAST_IMAGES):
         raise StationError(
             f"{unit}: no unit with {LEAST_IMAGES} images after those of its reference; "
             "wait for more images"
@@ -77,15 +78,15 @@ def summary(store: Store, reference: Reference, unit: str | None = None) -> dict
     unit
         Whose measures to show; by default one whose images changed, or that sent the last image.
     """
-    units = store.units()
+    units = store.measures.units()
     compared = {one.name: compare(one, reference) for one in units}
     told = {one.name: sentence(one, compared[one.name]) for one in units}
     shown = _shown(units, told, unit)
     today = date.today()
-    days = store.daily(OUTCOME, _before(today, _DAYS_SHOWN - 1), today.isoformat())
+    days = store.measures.daily(OUTCOME, _before(today, _DAYS_SHOWN - 1), today.isoformat())
     of_today = _by_reason(days.get(today.isoformat(), {}))
     images = sum(of_today.values())
-    counts = store.job_counts()
+    counts = store.jobs.counts()
     return {
         "sentence": " ".join(filter(None, told.values())) or None,
         "model": reference.model,
@@ -129,7 +130,7 @@ def summary(store: Store, reference: Reference, unit: str | None = None) -> dict
 
 def _as_json(store: Store, one: Compared, unit: Unit, today: date) -> dict[str, Any]:
     day = today.isoformat()
-    counted = store.histograms(day, day, unit.name).get(one.name, {})
+    counted = store.measures.histograms(day, day, unit.name).get(one.name, {})
     bins = [counted.get(number, 0) for number in range(len(one.edges) - 1)]
     if one.name == OUTCOME:
         bins = [counted.get(0, 0), sum(n for number, n in counted.items() if number)]
@@ -182,14 +183,14 @@ def plot(store: Store, reference: Reference, measure: str, unit: str | None = No
     """
     today = date.today()
     if measure == "days":
-        days = store.daily(OUTCOME, _before(today, _DAYS_SHOWN - 1), today.isoformat())
+        days = store.measures.daily(OUTCOME, _before(today, _DAYS_SHOWN - 1), today.isoformat())
         return charts.days({day: (sum(b.values()), b.get(0, 0)) for day, b in days.items()})
     if measure == LATENCY:
         bins = _latency_bins(store, today)
         return charts.latency(bins, LATENCY_EDGES, _LATENCY_DAYS)
     if measure not in plots(reference):
         raise StationError(f"{measure}: no such chart; there are {', '.join(plots(reference))}")
-    units = store.units()
+    units = store.measures.units()
     if unit is None:
         told = {one.name: sentence(one, compare(one, reference)) for one in units}
         shown = _shown(units, told, None) or Unit("", reference.model, (), ())
@@ -203,7 +204,7 @@ def plot(store: Store, reference: Reference, measure: str, unit: str | None = No
 
 def _latency_bins(store: Store, today: date) -> list[int]:
     first = _before(today, _LATENCY_DAYS - 1)
-    counted = store.histograms(first, today.isoformat()).get(LATENCY, {})
+    counted = store.measures.histograms(first, today.isoformat()).get(LATENCY, {})
     return [counted.get(number, 0) for number in range(len(LATENCY_EDGES) + 1)]
 
 
@@ -222,7 +223,7 @@ def _by_reason(bins: Mapping[int, int]) -> dict[str, int]:
 
 
 def _sends(store: Store, state: str) -> int:
-    return sum(n for (_, of), n in store.send_counts().items() if of == state)
+    return sum(n for (_, of), n in store.sends.counts().items() if of == state)
 
 
 def _disk_free(store: Store) -> int:
@@ -244,7 +245,7 @@ def metrics(store: Store, reference: Reference) -> str:
         "Release and model in use.",
         [({"version": xrayedge.__version__, "model": reference.model}, 1)],
     )
-    totals = store.totals()
+    totals = store.measures.totals()
     by_outcome = totals.get(OUTCOME, {})
     text.counter(
         "xrayedge_images_total",
@@ -265,17 +266,17 @@ def metrics(store: Store, reference: Reference) -> str:
     text.gauge(
         "xrayedge_jobs",
         "Jobs in each state.",
-        [({"state": state}, n) for state, n in sorted(store.job_counts().items())],
+        [({"state": state}, n) for state, n in sorted(store.jobs.counts().items())],
     )
     text.gauge(
         "xrayedge_sends",
         "Objects for each destination in each state.",
         [
             ({"destination": name, "state": state}, n)
-            for (name, state), n in sorted(store.send_counts().items())
+            for (name, state), n in sorted(store.sends.counts().items())
         ],
     )
-    oldest = store.oldest_waiting()
+    oldest = store.jobs.oldest_waiting()
     waited = 0.0 if oldest is None else max(0.0, time.time() - oldest)
     text.gauge(
         "xrayedge_oldest_waiting_seconds",
@@ -287,7 +288,7 @@ def metrics(store: Store, reference: Reference) -> str:
         "Free space on the disk of the state folder.",
         [({}, _disk_free(store))],
     )
-    units = store.units()
+    units = store.measures.units()
     compared = {unit.name: compare(unit, reference) for unit in units}
     text.gauge(
         "xrayedge_population_stability_index",

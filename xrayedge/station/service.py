@@ -149,10 +149,10 @@ class Station:
 
     def _keep_house(self, seconds_up: float) -> None:
         if seconds_up >= _DAY_COUNTS_AFTER:
-            self._state.store.count_day(date.today())
+            self._state.store.retention.count_day(date.today())
         if self._config.keep.days is not None:
             self._state.forget_old(self._config.keep.days)
-        self._state.store.forget_events(self._config.keep.events)
+        self._state.store.events.forget(self._config.keep.events)
         # While a model is being replaced there is nothing to compare with.
         with suppress(BundleError):
             reference = monitor.reference_of(self._config.screen)

@@ -123,7 +123,7 @@ class StateFolder:
 
     def operating_point(self, default: str) -> str:
         """The operating point for images that arrive now: the console's, or the default."""
-        return self.store.setting("operating_point") or default
+        return self.store.settings.get("operating_point") or default
 
     def take_in(
         self,
@@ -161,7 +161,7 @@ class StateFolder:
             _sync(final)
             sync_folder(self.incoming)
             new = NewJob(name, origin, sender, sop_instance_uid, digest.sha256, digest.size)
-            receipt = self.store.receive(new, operating_point)
+            receipt = self.store.jobs.receive(new, operating_point)
         except BaseException:
             final.unlink(missing_ok=True)
             raise
@@ -183,7 +183,7 @@ class StateFolder:
 
     def forget_old(self, days: int) -> int:
         """Delete delivered jobs older than this; returns how many. See `Store`."""
-        old = self.store.forget_old(days, time.time())
+        old = self.store.retention.forget_old(days, time.time())
         _delete(self.incoming / name for name in old.images)
         _delete(self.outbox / name for name in old.objects)
         return len(old.jobs)
@@ -193,8 +193,8 @@ class StateFolder:
 
         Only while nothing is taken in: it comes before its row.
         """
-        known = self.store.known_files()
-        aside = {job.file for job in self.store.jobs(states=("set-aside",), limit=2**31)}
+        known = self.store.retention.known_files()
+        aside = {job.file for job in self.store.jobs.search(states=("set-aside",), limit=2**31)}
         for folder in (self.incoming, self.set_aside):
             for path in folder.iterdir():
                 right = self.set_aside if path.name in aside else self.incoming
@@ -214,7 +214,7 @@ class StateFolder:
                 f"{self.path}: {DATABASE} is missing, and {images} images are here; "
                 "put it back, or move them to a watched folder"
             )
-        self.store.recover()
+        self.store.jobs.recover()
         self.tidy()
 
 

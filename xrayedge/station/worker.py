@@ -77,7 +77,7 @@ class Worker(threading.Thread):
         try:
             while not self._halt.is_set():
                 try:
-                    job = self._state.store.take()
+                    job = self._state.store.jobs.take()
                 except StorageFullError:
                     self._halt.wait(_TROUBLE_SECONDS)
                     continue
@@ -112,10 +112,10 @@ class Worker(threading.Thread):
                 # The disk is full or gone; the image is not at fault.
                 if trouble is None:
                     trouble = f"results can't be written ({error.strerror})"
-                    self._state.store.warn(trouble, job.id)
+                    self._state.store.events.warn(trouble, job.id)
                 if self._halt.wait(_TROUBLE_SECONDS):
                     with suppress(StorageFullError):
-                        self._state.store.give_back(job.id)
+                        self._state.store.jobs.give_back(job.id)
                     return
             else:
                 self._wake_senders()
@@ -124,7 +124,7 @@ class Worker(threading.Thread):
     def _finish(self, job: Job) -> None:
         kept: list[NewObject] = []
         try:
-            self._state.store.finish(job.id, self._outcome(job, kept))
+            self._state.store.jobs.finish(job.id, self._outcome(job, kept))
         except OSError:
             for one in kept:
                 self._state.discard_object(one.file)
@@ -144,11 +144,13 @@ class Worker(threading.Thread):
             screener = self._open(self._point)
         except XrayEdgeError as error:
             self._installed = installed
-            self._state.store.warn(f"the new model can't be used, the old one goes on: {error}")
+            self._state.store.events.warn(
+                f"the new model can't be used, the old one goes on: {error}"
+            )
             return
         old, new = (f"{one.bundle.name} {one.bundle.version}" for one in (self._screener, screener))
         try:
-            self._state.store.audit("update", "model", old, new)
+            self._state.store.audit.record("update", "model", old, new)
         except StorageFullError as error:
             screener.close()
             if self._waiting != installed:
@@ -228,7 +230,7 @@ class Worker(threading.Thread):
             try:
                 screener = self._open(point)
             except XrayEdgeError:
-                self._state.store.warn(f"the model has no operating point {point!r}")
+                self._state.store.events.warn(f"the model has no operating point {point!r}")
                 return self._screener
             self._screener.close()
             self._screener, self._point = screener, point

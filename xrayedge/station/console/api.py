@@ -211,7 +211,7 @@ class Api:
 
         def answer() -> dict[str, Any]:
             last = None if before is None else self._job(before).id
-            jobs = self._store.jobs(before=last, limit=limit + 1, **search)
+            jobs = self._store.jobs.search(before=last, limit=limit + 1, **search)
             shown = jobs[:limit]
             following = views.public_id(shown[-1]) if len(jobs) > limit else None
             return {"screenings": views.with_sends(self._store, shown), "next": following}
@@ -260,7 +260,7 @@ class Api:
                 422, "The model has no such operating point.", "Choose one of those listed."
             )
         await run_in_threadpool(
-            self._store.change_setting, "operating_point", name, user, self._point
+            self._store.settings.change, "operating_point", name, user, self._point
         )
         return JSONResponse(await run_in_threadpool(self._operating_points))
 
@@ -276,10 +276,10 @@ class Api:
 
         def retry() -> bool:
             # A click on an outdated page must not send an object twice.
-            failed = {one.id for one in self._store.sends(states=("failed",), limit=2**31)}
-            if send not in failed or not self._store.retry_send(send):
+            failed = {one.id for one in self._store.sends.search(states=("failed",), limit=2**31)}
+            if send not in failed or not self._store.sends.retry(send):
                 return False
-            self._store.audit(user, f"queued again S{send}")
+            self._store.audit.record(user, f"queued again S{send}")
             return True
 
         if not await run_in_threadpool(retry):
@@ -290,7 +290,7 @@ class Api:
         """Who changed what, newest first."""
         self._sessions.require(request, "admin")
         before = number(request, "before", 2**62, 1, 2**62)
-        entries = await run_in_threadpool(self._store.audit_before, before, _AUDIT_PAGE + 1)
+        entries = await run_in_threadpool(self._store.audit.newest, before, _AUDIT_PAGE + 1)
         shown = entries[:_AUDIT_PAGE]
         return JSONResponse(
             {
@@ -302,7 +302,7 @@ class Api:
     async def verify_audit(self, request: Request) -> Response:
         """Whether the audit is unaltered."""
         self._sessions.require(request, "admin")
-        found = await run_in_threadpool(self._store.check_audit)
+        found = await run_in_threadpool(self._store.audit.check)
         return JSONResponse(
             {"ok": found.first_bad is None, "first_bad": found.first_bad, "entries": found.entries}
         )
@@ -378,7 +378,7 @@ class Api:
         return await run_in_threadpool(self._job, request.path_params["id"])
 
     def _screening_by_number(self, job: int) -> dict[str, Any] | None:
-        found = self._store.job(job)
+        found = self._store.jobs.get(job)
         return None if found is None else views.with_sends(self._store, [found])[0]
 
     def _queue(self) -> dict[str, Any]:

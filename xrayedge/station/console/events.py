@@ -92,7 +92,7 @@ class Events:
         try:
             async with self._starting:
                 if self._task is None or self._task.done():
-                    self._last = await run_in_threadpool(self._store.last_event)
+                    self._last = await run_in_threadpool(self._store.events.last)
                     self._task = asyncio.create_task(self._read())
                 now = self._last
             # An id alone is not shown to the page, and kept by the browser.
@@ -112,14 +112,14 @@ class Events:
         # A number beyond the newest event comes from another state folder.
         if last_seen is None or not now - _MOST_EVENTS <= last_seen < now:
             return ""
-        events = await run_in_threadpool(self._store.events, last_seen, now - last_seen)
+        events = await run_in_threadpool(self._store.events.read, last_seen, now - last_seen)
         return await run_in_threadpool(self._told, events)
 
     async def _read(self) -> None:
         try:
             while self._listeners and not self._stopped:
                 await asyncio.sleep(_LOOK_SECONDS)
-                events = await run_in_threadpool(self._store.events, self._last, _MOST_EVENTS)
+                events = await run_in_threadpool(self._store.events.read, self._last, _MOST_EVENTS)
                 told = await run_in_threadpool(self._told, events)
                 if events:
                     self._last = events[-1].id
@@ -128,7 +128,7 @@ class Events:
         except Exception as error:
             if not isinstance(error, StationError):
                 line = f"the console failed on events ({type(error).__name__})"
-                await run_in_threadpool(self._store.warn, line)
+                await run_in_threadpool(self._store.events.warn, line)
         finally:
             for one in self._listeners:  # they come back
                 _put(one, None)

@@ -77,7 +77,7 @@ class Images:
 
     def _heatmap(self, job: Job) -> bytes:
         result = job.result or {}
-        activation_map = self._store.activation_map(job.id)
+        activation_map = self._store.jobs.activation_map(job.id)
         if activation_map is None or not result.get("label") or "fit" not in result:
             raise Refusal(404, "There is no heatmap.", "Only a screened image has one.")
         height, width = self._sizes.get(job.id) or self._pixels(job).shape

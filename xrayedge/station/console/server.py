@@ -119,7 +119,7 @@ class Console(threading.Thread):
         self._loop = asyncio.get_running_loop()
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         config = uvicorn.Config(
-            create_app(self._api, _hosts(self._console), self._store.warn),
+            create_app(self._api, _hosts(self._console), self._store.events.warn),
             http=_Http,
             ws="none",
             lifespan="off",

@@ -118,7 +118,7 @@ class Sessions:
 
     def _log_in(self, user: str, password: str, address: str) -> str:
         token, identity = self._auth.log_in(user, password, address)
-        self._store.audit(identity.user, "logged in")
+        self._store.audit.record(identity.user, "logged in")
         return token
 
 

@@ -91,7 +91,7 @@ class Uploads:
             sop_instance_uid=uid,
             operating_point=self._state.operating_point(self._operating_point),
         )
-        job = self._state.store.job(receipt.job)
+        job = self._state.store.jobs.get(receipt.job)
         assert job is not None
         return job, receipt.new
 
@@ -110,7 +110,7 @@ class Uploads:
             raise self._too_large()
 
     async def _find_room(self) -> None:
-        counts = await run_in_threadpool(self._state.store.job_counts)
+        counts = await run_in_threadpool(self._state.store.jobs.counts)
         if counts.get("received", 0) >= MOST_WAITING:
             raise Refusal(503, "Too many images wait to be screened.", _BUSY, retry_after=30)
         if not self._state.has_room():

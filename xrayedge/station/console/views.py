@@ -67,7 +67,7 @@ def public_id(job: Job) -> str:
 
 def job_of(store: Store, public: str) -> Job | None:
     """The job of a name that `public_id` gave, or `None`."""
-    return store.job_of(public + _SUFFIX) if _ID.fullmatch(public) else None
+    return store.jobs.of_file(public + _SUFFIX) if _ID.fullmatch(public) else None
 
 
 def screening(job: Job, sends: Sequence[Send]) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def screening(job: Job, sends: Sequence[Send]) -> dict[str, Any]:
 
 def with_sends(store: Store, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """`screening` of each."""
-    return [screening(job, store.sends(job=job.id)) for job in jobs]
+    return [screening(job, store.sends.search(job=job.id)) for job in jobs]
 
 
 def _remedy(job: Job) -> str | None:
@@ -110,8 +110,8 @@ def _remedy(job: Job) -> str | None:
 
 def queue(store: Store, destinations: Sequence[str]) -> dict[str, Any]:
     """What waits to be screened, and what waits or failed for each destination."""
-    counts = store.job_counts()
-    backlogs = {one.destination: one for one in store.backlogs()}
+    counts = store.jobs.counts()
+    backlogs = {one.destination: one for one in store.sends.backlogs()}
     names = [*destinations, *(name for name in backlogs if name not in destinations)]
     return {
         "waiting": counts.get("received", 0) + counts.get("screening", 0),
@@ -133,7 +133,7 @@ def queue(store: Store, destinations: Sequence[str]) -> dict[str, Any]:
                 "error": one.detail,
                 "tries": one.refusals,
             }
-            for one in store.sends(states=("failed",), limit=_MOST_FAILED)
+            for one in store.sends.search(states=("failed",), limit=_MOST_FAILED)
         ],
     }
 
@@ -187,7 +187,9 @@ def csv_lines(
     """The history as CSV, newest first; a page of it is in memory at a time."""
     yield csv_row(_CSV_COLUMNS)
     before: int | None = None
-    while jobs := store.jobs(before=before, limit=_PAGE, since=since, until=until, results=results):
+    while jobs := store.jobs.search(
+        before=before, limit=_PAGE, since=since, until=until, results=results
+    ):
         yield "".join(csv_row(_csv_values(job)) for job in jobs)
         before = jobs[-1].id
 

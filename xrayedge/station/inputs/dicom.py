@@ -190,10 +190,12 @@ class DicomListener:
         if not allowed:
             association.acse.send_reject(*_NOT_RECOGNISED)
             association.kill()
-            self._state.store.warn("an association of an unknown AE title or address was rejected")
+            self._state.store.events.warn(
+                "an association of an unknown AE title or address was rejected"
+            )
 
     def _too_large(self, association: Any) -> None:
-        self._state.store.warn(
+        self._state.store.events.warn(
             f"an image of more than {self._config.max_bytes} bytes was broken off; "
             "raise max_bytes in [listen] to take it"
         )
@@ -205,7 +207,9 @@ class DicomListener:
             return NOT_AUTHORISED
         image: IncomingImage = event.request._dataset_file
         if image.error is not None or not self._state.has_room():
-            self._state.store.warn("the disk is full: an image was refused, and its sender told so")
+            self._state.store.events.warn(
+                "the disk is full: an image was refused, and its sender told so"
+            )
             return OUT_OF_RESOURCES
         try:
             sop_class, sop_instance = _identity(image.path)
@@ -243,7 +247,7 @@ def take_commitment(state: StateFolder, report: Any) -> None:
         [str(item.ReferencedSOPInstanceUID) for item in report.get(name) or ()]
         for name in ("ReferencedSOPSequence", "FailedSOPSequence")
     )
-    state.store.commit(str(report.TransactionUID), kept, lost)
+    state.store.sends.commit(str(report.TransactionUID), kept, lost)
 
 
 class _Server(ThreadedAssociationServer):

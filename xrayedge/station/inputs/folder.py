@@ -91,7 +91,9 @@ class WatchedFolder(threading.Thread):
         except OSError as error:
             if error.strerror != self._trouble:
                 self._trouble = error.strerror
-                self._state.store.warn(f"the watched folder can't be used ({error.strerror})")
+                self._state.store.events.warn(
+                    f"the watched folder can't be used ({error.strerror})"
+                )
 
     def stop(self) -> None:
         """End after the current file."""
@@ -141,7 +143,7 @@ class WatchedFolder(threading.Thread):
         self._take_in(hidden, name)
 
     def _take_in(self, hidden: Path, name: str) -> None:
-        if not self._state.store.has_file(name):
+        if not self._state.store.jobs.has_file(name):
             temporary = self._state.tmp / name
             shutil.copyfile(hidden, temporary)
             self._state.take_in(

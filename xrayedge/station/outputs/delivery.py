@@ -134,12 +134,12 @@ class Delivery(threading.Thread):
             wait = _wait(self._absences)
             self._absences += 1
             self._not_before = time.monotonic() + wait
-            self._store.mark_waiting(self._name, str(error))
+            self._store.sends.mark_waiting(self._name, str(error))
             return False
 
     def _send_due(self) -> bool:
         now = time.monotonic()
-        queued = self._store.sends(destination=self._name, states=("queued",))
+        queued = self._store.sends.search(destination=self._name, states=("queued",))
         self._later = {
             key: at for key, at in self._later.items() if key in {_key(one) for one in queued}
         }
@@ -148,10 +148,10 @@ class Delivery(threading.Thread):
             return False
         for send, answer in self._carrier.send(due, self._outbox):
             if answer.kind == "stored":
-                self._store.mark_sent(send.id, answer.detail)
+                self._store.sends.mark_sent(send.id, answer.detail)
             elif answer.kind == "refused":
                 detail = answer.detail or "refused"
-                if self._store.mark_refused(send.id, detail) == "queued":
+                if self._store.sends.mark_refused(send.id, detail) == "queued":
                     again = (send.id, send.refusals + 1)
                     self._later[again] = time.monotonic() + _wait(send.refusals)
             else:
@@ -162,17 +162,17 @@ class Delivery(threading.Thread):
 
     def _ask(self) -> None:
         if time.monotonic() - self._asked_at >= COMMITMENT_PATIENCE:
-            self._store.forget_commitment(self._name)
+            self._store.sends.forget_commitment(self._name)
             self._asked_at = time.monotonic()
-        sends = self._store.to_commit(self._name)
+        sends = self._store.sends.to_commit(self._name)
         if sends:
             uid = self._new_uid()
             # Before it is asked: the answer may come before the question is back.
-            self._store.ask_commitment([one.id for one in sends], uid)
+            self._store.sends.ask_commitment([one.id for one in sends], uid)
             try:
                 self._carrier.ask_commitment(uid, sends)
             except PeerAway:
-                self._store.forget_transaction(uid)
+                self._store.sends.forget_transaction(uid)
                 raise
 
 
