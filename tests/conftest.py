@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import struct
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 
 # Whatever is installed on this machine is not under test.
 os.environ["XRAYEDGE_MODELS"] = os.devnull
+# A shell lets pytest ignore Ctrl-C in the background, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: In the checkout, whether or not its distribution is installed.
 VGG16 = Path(__file__).parents[1] / "distributions" / "vgg16" / "xrayedge_vgg16" / "vgg16"

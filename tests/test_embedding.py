@@ -60,11 +60,11 @@ def test_an_image_that_takes_too_long_is_given_up_and_the_next_is_screened(pixel
     go_on = threading.Event()
     ended = threading.Event()
 
-    def slow(source, limits, name):
+    def slow(source, limits, **options):
         started.set()
         go_on.wait(60)
         ended.set()
-        return read(source, limits, name)
+        return read(source, limits, **options)
 
     with Screener(timeout=60.0) as screener, monkeypatch.context() as patch:
         expected = screener.screen(pixels)
@@ -87,9 +87,9 @@ def test_work_that_was_given_up_begins_no_other_stage(pixels, monkeypatch):
     screener = Screener(timeout=0.05)
     begun = []
 
-    def slow(source, limits, name):
+    def slow(source, limits, **options):
         time.sleep(0.1)
-        return read(source, limits, name)
+        return read(source, limits, **options)
 
     monkeypatch.setattr("xrayedge.screening.read", slow)
     monkeypatch.setattr("xrayedge.frontal.FrontalCheck.score", lambda *_: begun.append("frontal"))
@@ -103,10 +103,10 @@ def test_work_that_was_given_up_begins_no_other_stage(pixels, monkeypatch):
 def test_work_that_was_given_up_does_not_pile_up(pixels, monkeypatch):
     begun, go_on = [], threading.Event()
 
-    def slow(source, limits, name):
+    def slow(source, limits, **options):
         begun.append(source)
         go_on.wait(60)
-        return read(source, limits, name)
+        return read(source, limits, **options)
 
     with Screener(timeout=0.5) as screener, monkeypatch.context() as patch:
         patch.setattr("xrayedge.screening.read", slow)
