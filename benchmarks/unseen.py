@@ -179,7 +179,7 @@ def judge(
             data_name={
                 "name": folder.name,
                 "where": [],
-                "leave_out": ["=".join(one) for one in fold],
+                "leave_out": ["=".join(pair) for pair in left_out],
             },
             start=start,
             progress=lambda number, total, epoch: print(
@@ -195,15 +195,7 @@ def judge(
         return predict(folder / MODEL, inputs, record.temperature)
 
     val = learnt.split("val")
-    balanced = fit_operating_points(
-        Scored(
-            record.classes,
-            scores(val),
-            labels=[sample.label for sample in val],
-            sources=[sample.source for sample in val],
-            groups=[sample.group for sample in val],
-        )
-    )[0]
+    balanced = fit_operating_points(Scored.from_samples(val, record.classes, scores(val)))[0]
     unseen = tuple(
         sample
         for sample in dataset.samples

@@ -102,14 +102,7 @@ def describe(
     frontal
         An engine that holds the check's file.
     """
-    samples = held_out.samples
-    scored = Scored(
-        classes,
-        probabilities,
-        labels=[sample.label for sample in samples],
-        sources=[sample.source for sample in samples],
-        groups=[sample.group for sample in samples],
-    )
+    scored = Scored.from_samples(held_out.samples, classes, probabilities)
     points = fit_operating_points(scored)
     healthy = scored.of(HEALTHY)
     curve = reference.val_curve(

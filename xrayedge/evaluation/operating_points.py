@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Interval, OperatingPoint
-from ..data import HEALTHY
+from ..data import HEALTHY, Sample
 from .bootstrap import intervals, share
 
 #: The class that the point ``sensitive`` must find, and how often.
@@ -60,6 +60,22 @@ class Scored:
     labels: Sequence[str]
     sources: Sequence[str]
     groups: Sequence[str]
+
+    @classmethod
+    def from_samples(
+        cls,
+        samples: Sequence[Sample],
+        classes: tuple[str, ...],
+        probabilities: NDArray[np.float64],
+    ) -> Scored:
+        """Scores of samples, in the same order: ``float64 [N, classes]``."""
+        return cls(
+            classes,
+            probabilities,
+            labels=[sample.label for sample in samples],
+            sources=[sample.source for sample in samples],
+            groups=[sample.group for sample in samples],
+        )
 
     def of(self, label: str) -> NDArray[np.bool_]:
         """Which images have this label, ``bool [N]``."""
