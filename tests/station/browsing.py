@@ -20,6 +20,15 @@ playwright = pytest.importorskip("playwright.sync_api", reason="pip install play
 BROWSERS = ("/usr/bin/chromium-headless-shell", "/usr/bin/chromium")
 #: Until something that the page should show counts as not shown: machines are busy.
 MILLISECONDS = 60_000.0
+#: A PACS that is away.
+AWAY = """\
+[[destination]]
+name = "pacs"
+host = "127.0.0.1"
+port = 1
+ae = "NOBODY"
+kinds = ["sr"]
+"""
 
 
 class StationProcess:

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from browsing import MILLISECONDS, StationProcess, Visit, playwright
+from browsing import AWAY, MILLISECONDS, StationProcess, Visit, playwright
 from counted import REFERENCE, drawn, put
 
 from xrayedge.station import monitor
@@ -30,15 +30,6 @@ VIEWS = {
 PASSWORDS = {"rita": "long enough to read", "olaf": "long enough to operate"}
 NARROW = {"width": 360, "height": 740}
 SERIOUS = ("serious", "critical")
-#: A PACS that is away.
-TABLES = """\
-[[destination]]
-name = "pacs"
-host = "127.0.0.1"
-port = 1
-ae = "NOBODY"
-kinds = ["sr"]
-"""
 #: A page of another site, which tries to use whoever is logged in to the station.
 FOREIGN = """\
 <form method="post" action="{url}api/v1/example"><button>Win</button></form>
@@ -48,7 +39,7 @@ FOREIGN = """\
 
 @pytest.fixture(scope="module")
 def station(tmp_path_factory):
-    running = StationProcess(tmp_path_factory.mktemp("station"), tables=TABLES)
+    running = StationProcess(tmp_path_factory.mktemp("station"), tables=AWAY)
     yield running.start()
     running.stop()
 

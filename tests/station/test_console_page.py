@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from browsing import MILLISECONDS, StationProcess, Visit, playwright
+from browsing import AWAY, MILLISECONDS, StationProcess, Visit, playwright
 from pacs import SECONDS, system_tool
 
 from xrayedge import read
@@ -19,17 +19,10 @@ MOST_BYTES = 300_000
 MANY = 20
 #: What RG1_UNCR.dcm says of its patient.
 PATIENT = ("CompressedSamples", "9RG1", "19400305")
-#: A unit that sends, and a PACS that is away.
-TABLES = """\
+#: A unit that sends.
+LISTEN = """\
 [listen]
 port = {dicom}
-
-[[destination]]
-name = "pacs"
-host = "127.0.0.1"
-port = 1
-ae = "NOBODY"
-kinds = ["sr"]
 """
 RUBBISH = ("letter.png", "image/png", base64.b64encode(b"this is no image").decode())
 
@@ -43,7 +36,7 @@ def dicom_port():
 @pytest.fixture(scope="module")
 def station(tmp_path_factory, dicom_port):
     folder = tmp_path_factory.mktemp("station")
-    running = StationProcess(folder, tables=TABLES.format(dicom=dicom_port))
+    running = StationProcess(folder, tables=LISTEN.format(dicom=dicom_port) + AWAY)
     yield running.start()
     running.stop()
 
