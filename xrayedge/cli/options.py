@@ -101,7 +101,7 @@ training_precision_option = click.option(
 
 
 class Number(click.FloatRange):
-    """A number in a range; NaN, which passes every comparison, is refused."""
+    """A number in a range; NaN, which a range check lets through, is refused."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
