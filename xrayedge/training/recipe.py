@@ -207,13 +207,14 @@ ROBUST = Augmentation(
 )
 
 #: Starts from a run or bundle of any classifier: learns from many hospitals at once, including
-#: where opacities are and that a patient with another disease is not healthy.
+#: where opacities are and that a patient with another disease is not healthy. So many hospitals
+#: vary enough: with `ROBUST` the network learns slower and no better, at unseen ones too.
 _HOSPITALS = Recipe(
     name="hospitals",
     architecture="vgg16",
     preprocessing=Preprocessing(size=224, fit="stretch", equalisation="clahe"),
-    phases=(Phase(epochs=14, learning_rate=5e-4, first_block=1),),
-    augmentation=replace(ROBUST, lung_crop=0.2),
+    phases=(Phase(epochs=12, learning_rate=5e-4, first_block=1),),
+    augmentation=Augmentation(blur=0.2, erase=0.1, lung_crop=0.2),
     batch_size=32,
     within_source=0.5,
     opacity=1.0,
