@@ -29,7 +29,7 @@ from xrayedge.evaluation import Evaluation, evaluate
 from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.files import write_atomically
 from xrayedge.training.bundles import finished_run
-from xrayedge.training.recipe import RECIPES, Recipe
+from xrayedge.training.recipe import RECIPES, ROBUST, Recipe
 from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.scoring import predict
 from xrayedge.training.train import train
@@ -85,10 +85,15 @@ def _without_siim(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
     return recipe, dataset.without([("set", "siim")])
 
 
+def _robust(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
+    return replace(recipe, augmentation=replace(ROBUST, lung_crop=0.2)), dataset
+
+
 ABLATIONS: dict[str, Callable[[Recipe, Dataset], tuple[Recipe, Dataset]]] = {
     "without boxes": _without_boxes,
     "without `other`": _without_other,
     "without SIIM": _without_siim,
+    "with more augmentation": _robust,
 }
 
 METRICS = {
@@ -163,6 +168,8 @@ def judge(
     start: Path,
     recipe: Recipe,
     folder: Path,
+    *,
+    size: int | None = None,
     change: Callable[[Recipe, Dataset], tuple[Recipe, Dataset]] | None = None,
 ) -> Judged:
     """Train without the fold's sites, unless that is done, and score them."""
@@ -171,6 +178,7 @@ def judge(
     if change is not None:
         recipe, learnt = change(recipe, learnt)
     recipe, learnt = RunRecord.read(start).continued(recipe, learnt)
+    recipe = recipe.adjusted(size=size)
     if not RunRecord.is_finished(folder):
         train(
             learnt,
@@ -251,10 +259,11 @@ An empty cell: the site has no such images.
         for name, judged in against.items()
     }
     return f"""{page}
-## What each kind of label brings
+## What each kind of label brings, and augmentation
 
-The first of these networks again, without the boxes round opacities, without the patients whose
-disease is no class (tuberculosis), and without the SIIM images.
+The first of these networks again: without the boxes round opacities, without the patients whose
+disease is no class (tuberculosis), without the SIIM images, and with the augmentation `ROBUST`,
+which varies everything that depends on the hospital.
 
 {table("learnt from, judged on", compared)}
 """
@@ -264,10 +273,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--start", required=True, metavar="BUNDLE|RUN")
+    parser.add_argument("--size", type=int, help="default: that of BUNDLE")
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--rate", type=float, help="default: the recipe's")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
-    parser.add_argument("--ablate", action="store_true", help="train without each kind of label")
+    parser.add_argument("--ablate", action="store_true", help="train with each change, too")
     parser.add_argument("--out", type=Path, required=True, help="the trained networks")
     parser.add_argument("--docs", type=Path)
     arguments = parser.parse_args()
@@ -278,7 +288,14 @@ def main() -> None:
     with finished_run(arguments.start) as start:
         known = RunRecord.read(start)
         folds = [
-            judge(fold, dataset, start, recipe, arguments.out / f"fold-{number}")
+            judge(
+                fold,
+                dataset,
+                start,
+                recipe,
+                arguments.out / f"fold-{number}",
+                size=arguments.size,
+            )
             for number, fold in enumerate(FOLDS, 1)
         ]
         ablated = {
@@ -288,11 +305,13 @@ def main() -> None:
                 start,
                 recipe,
                 arguments.out / f"fold-1-{name.replace('`', '').replace(' ', '-').lower()}",
-                change,
+                size=arguments.size,
+                change=change,
             )
             for name, change in (ABLATIONS.items() if arguments.ablate else ())
         }
-    page = document(folds, ablated, recipe.for_network_of(known.recipe), known)
+    taught = recipe.for_network_of(known.recipe).adjusted(size=arguments.size)
+    page = document(folds, ablated, taught, known)
     print(page)
     if arguments.docs:
         write_atomically(arguments.docs / "unseen.md", page.encode())
