@@ -93,7 +93,7 @@ ABLATIONS: dict[str, Callable[[Recipe, Dataset], tuple[Recipe, Dataset]]] = {
     "without boxes": _without_boxes,
     "without `other`": _without_other,
     "without SIIM": _without_siim,
-    "with more augmentation": _robust,
+    "with `ROBUST` augmentation": _robust,
 }
 
 METRICS = {
@@ -252,20 +252,19 @@ An empty cell: the site has no such images.
 """
     if not ablated:
         return page
-    against = {"all of it": folds[0], **ablated}
+    against = {"as above": folds[0], **ablated}
     compared = {
         f"{name}: {site.name}": judged.of(site)
         for site in FOLDS[0]
         for name, judged in against.items()
     }
     return f"""{page}
-## What each kind of label brings, and augmentation
+## What each kind of label brings
 
-The first of these networks again: without the boxes round opacities, without the patients whose
-disease is no class (tuberculosis), without the SIIM images, and with the augmentation `ROBUST`,
-which varies everything that depends on the hospital.
+The first of these networks again, each with one change. Boxes are those round opacities, `other` is
+tuberculosis, and `ROBUST` varies everything in an image that depends on the hospital.
 
-{table("learnt from, judged on", compared)}
+{table("change, judged on", compared)}
 """
 
 
@@ -277,7 +276,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--rate", type=float, help="default: the recipe's")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
-    parser.add_argument("--ablate", action="store_true", help="train with each change, too")
+    parser.add_argument(
+        "--ablate",
+        nargs="*",
+        choices=list(ABLATIONS),
+        metavar="CHANGE",
+        help=f"train the first fold with these changes, too; all by default: {list(ABLATIONS)}",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the trained networks")
     parser.add_argument("--docs", type=Path)
     arguments = parser.parse_args()
@@ -308,7 +313,8 @@ def main() -> None:
                 size=arguments.size,
                 change=change,
             )
-            for name, change in (ABLATIONS.items() if arguments.ablate else ())
+            for name, change in ABLATIONS.items()
+            if arguments.ablate is not None and name in (arguments.ablate or ABLATIONS)
         }
     taught = recipe.for_network_of(known.recipe).adjusted(size=arguments.size)
     page = document(folds, ablated, taught, known)
