@@ -221,3 +221,14 @@ def test_a_class_that_the_bundle_does_not_know_is_refused(run, two_classes, tmp_
     (tmp_path / "data" / "covid").rename(tmp_path / "data" / "tuberculosis")
     with pytest.raises(RunError, match="hold the classes healthy, tuberculosis; the model knows"):
         RunRecord.read(run).load_data(tmp_path / "data")
+
+
+@pytest.mark.data
+def test_bundles_and_runs_are_averaged_alike(data_root, run, model, tmp_path):
+    data = [f"--data={data_root / name}" for name in ("manifest.csv", "sites_manifest.csv")]
+    command = ["average", "vgg16-edge", str(run), *data, "--out", str(tmp_path / "mean")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    mean = keras.saving.load_model(tmp_path / "mean" / MODEL, compile=False)
+    for one, other in zip(mean.get_weights(), model.get_weights(), strict=True):
+        assert np.array_equal(one, other)

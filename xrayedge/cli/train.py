@@ -415,7 +415,7 @@ def distil(
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("models", metavar="RUN|BUNDLE...", nargs=-1, required=True)
 @click.option(
     "--data",
     type=DATA,
@@ -429,17 +429,21 @@ def distil(
     "shares",
     type=click.FloatRange(0.0, min_open=True),
     multiple=True,
-    help="Of each run in the average, in their order.  [default: equal]",
+    help="Of each model in the average, in their order.  [default: equal]",
 )
 @_out_option("The new run's folder.")
 def average(
-    runs: tuple[Path, ...], data: tuple[Path, ...], shares: tuple[float, ...], out: Path
+    models: tuple[str, ...], data: tuple[Path, ...], shares: tuple[float, ...], out: Path
 ) -> None:
-    """Average the weights of RUNS that were started from one another into a new run."""
+    """Average the weights of models that were started from one another into a new run."""
     quiet_tensorflow()
     from ..training.averaging import average as average_runs
+    from ..training.bundles import finished_run
     from ..training.run import RunRecord
 
-    record = average_runs(runs, RunRecord.read(runs[0]).load_data(data), out, shares or None)
-    messages.print(f"average of {len(runs)} runs, temperature {record.temperature:.3f}; {out}")
+    with ExitStack() as opened:
+        runs = [opened.enter_context(finished_run(model)) for model in models]
+        dataset = RunRecord.read(runs[0]).load_data(data)
+        record = average_runs(runs, dataset, out, shares or None)
+    messages.print(f"average of {len(runs)} models, temperature {record.temperature:.3f}; {out}")
     _show_doubts(record)
