@@ -473,6 +473,22 @@ def test_parity_of_a_model_with_itself_is_perfect():
     assert not parity.FLOORS["float32"].misses(found)
 
 
+def test_a_label_that_the_float_model_hardly_prefers_is_a_tie():
+    reference = np.tile([0.5, 0.3, 0.2], (4, 1))
+    reference[0] = reference[1] = [0.402, 0.398, 0.2]
+    reference[2] = [0.42, 0.38, 0.2]
+    right = outputs.Outputs(reference, None)
+    labels, groups = np.array([0, 1, 2, 0]), np.arange(4)
+    images = parity.ParitySet(np.zeros((4, 1, 1, 1), np.uint8), labels, groups, right)
+    probabilities = reference.copy()
+    probabilities[[0, 2]] = [0.3, 0.5, 0.2]
+    found = parity.compare(outputs.Outputs(probabilities, None), images)
+    assert (found.agreement, found.ties) == (0.5, 0.25)
+    lossless = replace(found, accuracy_loss=0.0, macro_auc_loss=0.0)
+    assert parity.Floor(agreement=0.75, loss=0.005).misses(lossless) == []
+    assert len(parity.Floor(agreement=0.76, loss=0.005).misses(lossless)) == 1
+
+
 def test_parity_finds_what_was_lost():
     rng = np.random.default_rng(1)
     images = labelled(rng)
