@@ -2,10 +2,11 @@ r"""How well hospitals that training never saw are read; writes docs/unseen.md.
 
     python benchmarks/unseen.py MANIFEST.csv SITES.csv --start BUNDLE --out RUNS --docs docs
 
-BUNDLE is a model that has seen none of the sites in `FOLDS`. For each fold the recipe `hospitals`
-continues from it on all other images; the temperature and the operating point come from the split
-`val` of those. Then the fold's sites are scored, without the split `test`, which stays for the
-product. With `--ablate`, the first fold is also trained without each kind of label in `ABLATIONS`.
+BUNDLE is a model that has seen none of the sites in `FOLDS`. For each fold the recipes `hospitals`
+and `hospitals-fine` continue from it on all other images; the temperature and the operating point
+come from the split `val` of those. Then the fold's sites are scored, without the split `test`,
+which stays for the product. With `--ablate`, the first fold is also trained with the changes in
+`ABLATIONS`.
 Finished trainings are reused, an interrupted one resumes.
 """
 
@@ -162,45 +163,54 @@ def pooled(parts: Sequence[Judged]) -> Judged:
     )
 
 
+def learn(
+    dataset: Dataset, start: Path, recipe: Recipe, run: Path, left_out: Sequence[tuple[str, str]]
+) -> None:
+    """Continue from a run by a recipe, unless that is done."""
+    if RunRecord.is_finished(run):
+        return
+    name = f"{run.parent.name}, {recipe.name}"
+    train(
+        dataset,
+        recipe,
+        run,
+        data_name={
+            "name": name,
+            "where": [],
+            "leave_out": ["=".join(pair) for pair in left_out],
+        },
+        start=start,
+        progress=lambda number, total, epoch: print(
+            f"{name}: epoch {number}/{total}, loss {epoch.loss:.4f}, {epoch.seconds:.0f} s",
+            flush=True,
+        ),
+    )
+
+
 def judge(
     fold: Sequence[Site],
     dataset: Dataset,
     start: Path,
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     folder: Path,
     *,
     size: int | None = None,
     change: Callable[[Recipe, Dataset], tuple[Recipe, Dataset]] | None = None,
 ) -> Judged:
-    """Train without the fold's sites, unless that is done, and score them."""
+    """Train without the fold's sites by one recipe after another, and score them."""
     left_out = [(site.column, site.value) for site in fold]
     learnt = dataset.without(left_out)
-    if change is not None:
-        recipe, learnt = change(recipe, learnt)
-    recipe, learnt = RunRecord.read(start).continued(recipe, learnt)
-    recipe = recipe.adjusted(size=size)
-    if not RunRecord.is_finished(folder):
-        train(
-            learnt,
-            recipe,
-            folder,
-            data_name={
-                "name": folder.name,
-                "where": [],
-                "leave_out": ["=".join(pair) for pair in left_out],
-            },
-            start=start,
-            progress=lambda number, total, epoch: print(
-                f"{folder.name}: epoch {number}/{total}, loss {epoch.loss:.4f}, "
-                f"{epoch.seconds:.0f} s",
-                flush=True,
-            ),
-        )
-    record = RunRecord.read(folder)
+    run = start
+    for recipe in recipes:
+        changed, learnt = (recipe, learnt) if change is None else change(recipe, learnt)
+        own, learnt = RunRecord.read(run).continued(changed, learnt)
+        learn(learnt, run, own.adjusted(size=size), folder / recipe.name, left_out)
+        run = folder / recipe.name
+    record = RunRecord.read(run)
 
     def scores(samples: Sequence[Sample]) -> NDArray[np.float64]:
-        inputs = model_inputs(list(samples), recipe.preprocessing)
-        return predict(folder / MODEL, inputs, record.temperature)
+        inputs = model_inputs(list(samples), record.recipe.preprocessing)
+        return predict(run / MODEL, inputs, record.temperature)
 
     val = learnt.split("val")
     balanced = fit_operating_points(Scored.from_samples(val, record.classes, scores(val)))[0]
@@ -222,9 +232,14 @@ def table(first: str, rows: Mapping[str, Judged]) -> str:
 
 
 def document(
-    folds: Sequence[Judged], ablated: Mapping[str, Judged], recipe: Recipe, start: RunRecord
+    folds: Sequence[Judged],
+    ablated: Mapping[str, Judged],
+    recipes: Sequence[Recipe],
+    size: int,
+    start: RunRecord,
 ) -> str:
     """The Markdown page."""
+    lessons = ", then ".join(f"`{recipe.name}` for {recipe.epochs} epochs" for recipe in recipes)
     bundle = start.bundle or {}
     began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
     rows = {
@@ -239,12 +254,11 @@ Written by `{this_command()}`.
 
 What to expect at a hospital that is not in the data, [before the model is calibrated
 there](hospital.md). The networks behind this table are not the shipped ones: each continued from
-{began} with the recipe `{recipe.name}`, {recipe.epochs} epochs at
-{recipe.preprocessing.size} pixels, without the sites that it is judged on; {len(FOLDS)} networks,
-each without several sites at once, share all of them. The operating point `balanced` is fitted on
-the split `val` of the sites that were left in. The images are the splits `train` and `val` of the
-sites that were left out; intervals are over patients. [The model card](model-card.md) has the
-shipped model on the test splits of sites that it knows.
+{began} at {size} pixels ({lessons}), without the sites that it is judged on;
+{len(FOLDS)} networks, each without several sites at once, share all of them. The operating point
+`balanced` is fitted on the split `val` of the sites that were left in. The images are the splits
+`train` and `val` of the sites that were left out; intervals are over patients.
+[The model card](model-card.md) has the shipped model on the test splits of sites that it knows.
 
 {table("left out", rows)}
 
@@ -272,9 +286,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--start", required=True, metavar="BUNDLE|RUN")
+    parser.add_argument(
+        "--recipe",
+        action="append",
+        choices=list(RECIPES),
+        metavar="NAME",
+        help="one after another; default: hospitals, then hospitals-fine",
+    )
     parser.add_argument("--size", type=int, help="default: that of BUNDLE")
-    parser.add_argument("--epochs", type=int, help="default: the recipe's")
-    parser.add_argument("--rate", type=float, help="default: the recipe's")
+    parser.add_argument("--epochs", type=int, help="of the first recipe; default: its own")
+    parser.add_argument("--rate", type=float, help="of the first recipe; default: its own")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
     parser.add_argument(
         "--ablate",
@@ -286,21 +307,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the trained networks")
     parser.add_argument("--docs", type=Path)
     arguments = parser.parse_args()
-    recipe = replace(RECIPES["hospitals"], precision=arguments.precision).adjusted(
-        epochs=arguments.epochs, learning_rate=arguments.rate
+    first, *others = (
+        replace(RECIPES[name], precision=arguments.precision)
+        for name in arguments.recipe or ("hospitals", "hospitals-fine")
     )
+    first = first.adjusted(epochs=arguments.epochs, learning_rate=arguments.rate)
+    recipes = (first, *others)
     dataset = load_dataset(arguments.data, non_classes=True)
     with finished_run(arguments.start) as start:
         known = RunRecord.read(start)
+        size = arguments.size or known.recipe.preprocessing.size
         folds = [
-            judge(
-                fold,
-                dataset,
-                start,
-                recipe,
-                arguments.out / f"fold-{number}",
-                size=arguments.size,
-            )
+            judge(fold, dataset, start, recipes, arguments.out / f"fold-{number}", size=size)
             for number, fold in enumerate(FOLDS, 1)
         ]
         ablated = {
@@ -308,16 +326,15 @@ def main() -> None:
                 FOLDS[0],
                 dataset,
                 start,
-                recipe,
+                recipes,
                 arguments.out / f"fold-1-{name.replace('`', '').replace(' ', '-').lower()}",
-                size=arguments.size,
+                size=size,
                 change=change,
             )
             for name, change in ABLATIONS.items()
             if arguments.ablate is not None and name in (arguments.ablate or ABLATIONS)
         }
-    taught = recipe.for_network_of(known.recipe).adjusted(size=arguments.size)
-    page = document(folds, ablated, taught, known)
+    page = document(folds, ablated, recipes, size, known)
     print(page)
     if arguments.docs:
         write_atomically(arguments.docs / "unseen.md", page.encode())
