@@ -3,7 +3,7 @@ r"""How well hospitals that training never saw are read; writes docs/unseen.md.
     python benchmarks/unseen.py MANIFEST.csv SITES.csv --start BUNDLE --out RUNS --docs docs
 
 BUNDLE is a model that has seen none of the sites in `FOLDS`. For each fold the recipes `hospitals`
-and `hospitals-fine` continue from it on all other images; the temperature and the operating point
+and `hospitals-fine` continue from it on all other images; of the mean of the two, the temperature and the operating point
 come from the split `val` of those. Then the fold's sites are scored, without the split `test`,
 which stays for the product. With `--ablate`, the first fold is also trained with the changes in
 `ABLATIONS`.
@@ -29,6 +29,7 @@ from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
 from xrayedge.evaluation import Evaluation, evaluate
 from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.files import write_atomically
+from xrayedge.training.averaging import average
 from xrayedge.training.bundles import finished_run
 from xrayedge.training.recipe import RECIPES, ROBUST, Recipe
 from xrayedge.training.run import MODEL, RunRecord
@@ -197,15 +198,19 @@ def judge(
     size: int | None = None,
     change: Callable[[Recipe, Dataset], tuple[Recipe, Dataset]] | None = None,
 ) -> Judged:
-    """Train without the fold's sites by one recipe after another, and score them."""
+    """Train without the fold's sites by one recipe after another, average, and score them."""
     left_out = [(site.column, site.value) for site in fold]
     learnt = dataset.without(left_out)
-    run = start
+    runs: list[Path] = []
     for recipe in recipes:
+        begun = runs[-1] if runs else start
         changed, learnt = (recipe, learnt) if change is None else change(recipe, learnt)
-        own, learnt = RunRecord.read(run).continued(changed, learnt)
-        learn(learnt, run, own.adjusted(size=size), folder / recipe.name, left_out)
-        run = folder / recipe.name
+        own, learnt = RunRecord.read(begun).continued(changed, learnt)
+        runs.append(folder / recipe.name)
+        learn(learnt, begun, own.adjusted(size=size), runs[-1], left_out)
+    run = folder / "mean" if len(runs) > 1 else runs[0]
+    if not RunRecord.is_finished(run):
+        average(runs, learnt, run)
     record = RunRecord.read(run)
 
     def scores(samples: Sequence[Sample]) -> NDArray[np.float64]:
@@ -240,6 +245,7 @@ def document(
 ) -> str:
     """The Markdown page."""
     lessons = ", then ".join(f"`{recipe.name}` for {recipe.epochs} epochs" for recipe in recipes)
+    lessons += ", and the mean of both" if len(recipes) > 1 else ""
     bundle = start.bundle or {}
     began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
     rows = {
