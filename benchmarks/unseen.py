@@ -3,11 +3,10 @@ r"""How well hospitals that training never saw are read; writes docs/unseen.md.
     python benchmarks/unseen.py MANIFEST.csv SITES.csv --start BUNDLE --out RUNS --docs docs
 
 BUNDLE is a model that has seen none of the sites in `FOLDS`. For each fold the recipes `hospitals`
-and `hospitals-fine` continue from it on all other images; of the mean of the two, the temperature and the operating point
-come from the split `val` of those. Then the fold's sites are scored, without the split `test`,
-which stays for the product. With `--ablate`, the first fold is also trained with the changes in
-`ABLATIONS`.
-Finished trainings are reused, an interrupted one resumes.
+and `hospitals-fine` continue from it on all other images, and the mean of both is judged; its
+temperature and operating point come from the split `val` of those. The fold's sites are scored
+without the split `test`, which stays for the product. With `--ablate`, the first fold is also
+trained with the changes in `ABLATIONS`. Finished trainings are reused, an interrupted one resumes.
 """
 
 from __future__ import annotations
