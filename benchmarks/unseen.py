@@ -258,8 +258,9 @@ def document(
 Written by `{this_command()}`.
 
 What to expect at a hospital that is not in the data, [before the model is calibrated
-there](hospital.md). The networks behind this table are not the shipped ones: each continued from
-{began} at {size} pixels ({lessons}), without the sites that it is judged on;
+there](hospital.md). The networks behind this table are not the shipped ones. Each continued from
+{began} without the sites that it is judged on, at {size} pixels:
+{lessons}.
 {len(FOLDS)} networks, each without several sites at once, share all of them. The operating point
 `balanced` is fitted on the split `val` of the sites that were left in. The images are the splits
 `train` and `val` of the sites that were left out; intervals are over patients.
