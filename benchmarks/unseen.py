@@ -2,11 +2,11 @@ r"""How well hospitals that training never saw are read; writes docs/unseen.md.
 
     python benchmarks/unseen.py MANIFEST.csv SITES.csv --start BUNDLE --out RUNS --docs docs
 
-BUNDLE is a model that has seen none of the sites in `FOLDS`. For each fold the recipes `hospitals`
-and `hospitals-fine` continue from it on all other images, and the mean of both is judged; its
-temperature and operating point come from the split `val` of those. The fold's sites are scored
-without the split `test`, which stays for the product. With `--ablate`, the first fold is also
-trained with the changes in `ABLATIONS`. Finished trainings are reused, an interrupted one resumes.
+BUNDLE is a model that has seen none of the sites in `FOLDS`. For each fold the recipe `hospitals`
+continues from it on all other images; the temperature and the operating point come from the split
+`val` of those. Then the fold's sites are scored, without the split `test`, which stays for the
+product. With `--ablate`, the first fold is also trained with the changes in `ABLATIONS`. Finished
+trainings are reused, an interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -297,7 +297,7 @@ def main() -> None:
         action="append",
         choices=list(RECIPES),
         metavar="NAME",
-        help="one after another; default: hospitals, then hospitals-fine",
+        help="default: hospitals; several: one after another, and the mean of their networks",
     )
     parser.add_argument("--size", type=int, help="default: that of BUNDLE")
     parser.add_argument("--epochs", type=int, help="of the first recipe; default: its own")
@@ -315,7 +315,7 @@ def main() -> None:
     arguments = parser.parse_args()
     first, *others = (
         replace(RECIPES[name], precision=arguments.precision)
-        for name in arguments.recipe or ("hospitals", "hospitals-fine")
+        for name in arguments.recipe or ("hospitals",)
     )
     first = first.adjusted(epochs=arguments.epochs, learning_rate=arguments.rate)
     recipes = (first, *others)

@@ -261,8 +261,8 @@ RECIPES = {
         keep="last",
     ),
     "hospitals": _HOSPITALS,
-    # Starts from a run of `hospitals`: two epochs in which film, borders and sharpness vary. The
-    # network tells as much apart then, and a threshold holds at more hospitals.
+    # Starts from a run of `hospitals`: two epochs in which film, borders and sharpness vary. What
+    # that brings, and costs, differs between hospitals: docs/hospitals.md.
     "hospitals-fine": replace(
         _HOSPITALS,
         name="hospitals-fine",
