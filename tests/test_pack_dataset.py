@@ -74,3 +74,11 @@ def test_a_missing_image_is_named(manifest, tmp_path):
     assert done.returncode == 2
     assert "row 4" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_manifest_is_replaced(manifest, tmp_path):
+    before = manifest.read_bytes()
+    done = packed(manifest, manifest.parent)
+    assert done.returncode == 2
+    assert "would replace" in done.stderr
+    assert manifest.read_bytes() == before

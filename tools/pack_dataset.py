@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from xrayedge.data import load_dataset, read_sample
+from xrayedge.data import load_dataset, read_sample, shrink_to
 from xrayedge.errors import XrayEdgeError
 from xrayedge.files import write_atomically
 
@@ -31,11 +32,8 @@ _OF_THE_FILE = {"sha256", "width", "height"}  # no longer true of the copy
 
 def encode(pixels: NDArray[np.uint8], side: int, quality: int) -> bytes:
     """``uint8 [H, W]`` as a JPEG with a shorter side of at most ``side`` pixels."""
-    scale = side / min(pixels.shape)
-    if scale < 1.0:
-        shrunk = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        pixels = np.asarray(shrunk, np.uint8)
-    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    small = shrink_to(pixels, side)
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()
 
 
@@ -61,10 +59,11 @@ def pack(manifest: Path, out: Path, side: int, quality: int) -> int:
         rows.append({**kept, "file": copy.relative_to(out).as_posix()})
         if sys.stderr.isatty() and (number % 100 == 0 or number == len(samples)):
             print(f"\r{manifest.name}: {number}/{len(samples)}", end="", file=sys.stderr)
-    with (out / manifest.name).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(out / manifest.name, text.getvalue().encode())
     return size
 
 
@@ -76,12 +75,17 @@ def main() -> int:
     parser.add_argument("--quality", type=int, default=80, help="of the JPEGs (default 80)")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    names = {manifest.name for manifest in arguments.manifests}
+    if len(names) < len(arguments.manifests):
+        parser.error("the manifests need different names")
+    if any(one.resolve().parent == arguments.out.resolve() for one in arguments.manifests):
+        parser.error("--out is the folder of a manifest, which the copy would replace")
     try:
         sizes = [
             pack(manifest, arguments.out, arguments.side, arguments.quality)
             for manifest in arguments.manifests
         ]
-    except XrayEdgeError as error:
+    except (XrayEdgeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{arguments.out}: {sum(sizes) / 2**20:.0f} MiB of images")

@@ -1,7 +1,7 @@
 """Labelled images: manifests, folders, splits by patient. Needs no Keras."""
 
 from .loading import load_dataset
-from .reading import model_inputs, read_sample
+from .reading import model_inputs, read_sample, shrink_to
 from .samples import (
     ARTIFICIAL_LABEL,
     HEALTHY,
@@ -30,4 +30,5 @@ __all__ = [
     "load_to_evaluate",
     "model_inputs",
     "read_sample",
+    "shrink_to",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,15 @@ def read_sample(sample: Sample) -> NDArray[np.uint8]:
     if sample.inverted:
         pixels = 255 - pixels
     return np.ascontiguousarray(np.rot90(pixels, sample.quarter_turns))
+
+
+def shrink_to(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The image with a shorter side of at most ``side`` pixels; both ``uint8 [H, W]``."""
+    scale = side / min(pixels.shape)
+    if scale >= 1.0:
+        return pixels
+    shrunk = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(shrunk, dtype=np.uint8)
 
 
 def model_inputs(samples: Sequence[Sample], preprocessing: Preprocessing) -> NDArray[np.uint8]:

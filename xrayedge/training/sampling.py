@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import HEALTHY, INVERTED_LABEL, TURNED_LABEL, Box, Sample, read_sample
+from ..data import HEALTHY, INVERTED_LABEL, TURNED_LABEL, Box, Sample, read_sample, shrink_to
 from ..preprocessing import Preprocessing
 from .augmentation import Augmentation
 from .losses import map_loss_targets, targets
@@ -264,11 +264,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         """The image at up to twice the input's resolution: finer detail would be lost anyway."""
         if index not in self._pixels:
             pixels = read_sample(self._samples[index])
-            scale = 2 * self._recipe.preprocessing.size / min(pixels.shape)
-            if scale < 1.0:
-                shrunk = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-                pixels = np.asarray(shrunk, dtype=np.uint8)
-            self._pixels[index] = pixels
+            self._pixels[index] = shrink_to(pixels, 2 * self._recipe.preprocessing.size)
         return self._pixels[index]
 
 
