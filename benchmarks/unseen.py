@@ -30,7 +30,7 @@ from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.files import write_atomically
 from xrayedge.training.averaging import average
 from xrayedge.training.bundles import finished_run
-from xrayedge.training.recipe import RECIPES, ROBUST, Recipe
+from xrayedge.training.recipe import RECIPES, ROBUST_LUNGS, Recipe
 from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.scoring import predict
 from xrayedge.training.train import train
@@ -87,7 +87,7 @@ def _without_siim(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
 
 
 def _robust(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
-    return replace(recipe, augmentation=replace(ROBUST, lung_crop=0.2)), dataset
+    return replace(recipe, augmentation=ROBUST_LUNGS), dataset
 
 
 ABLATIONS: dict[str, Callable[[Recipe, Dataset], tuple[Recipe, Dataset]]] = {
@@ -199,11 +199,11 @@ def judge(
 ) -> Judged:
     """Train without the fold's sites by one recipe after another, average, and score them."""
     left_out = [(site.column, site.value) for site in fold]
-    learnt = dataset.without(left_out)
+    left_in = learnt = dataset.without(left_out)
     runs: list[Path] = []
     for recipe in recipes:
         begun = runs[-1] if runs else start
-        changed, learnt = (recipe, learnt) if change is None else change(recipe, learnt)
+        changed, learnt = (recipe, left_in) if change is None else change(recipe, left_in)
         own, learnt = RunRecord.read(begun).continued(changed, learnt)
         runs.append(folder / recipe.name)
         learn(learnt, begun, own.adjusted(size=size), runs[-1], left_out)
@@ -244,7 +244,7 @@ def document(
 ) -> str:
     """The Markdown page."""
     lessons = ", then ".join(f"`{recipe.name}` for {recipe.epochs} epochs" for recipe in recipes)
-    lessons += ", and the mean of both" if len(recipes) > 1 else ""
+    lessons += ", and their mean" if len(recipes) > 1 else ""
     bundle = start.bundle or {}
     began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
     rows = {
