@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -17,8 +18,10 @@ pytest.importorskip("highdicom")
 from units import LISTEN, image, listening, store, wait_until
 
 from xrayedge.bundle import SHIPPED
+from xrayedge.errors import StorageFullError
 from xrayedge.station import worker as worker_module
-from xrayedge.station.config import Destination, Peer, StationConfig
+from xrayedge.station.config import ConsoleConfig, Destination, Peer, StationConfig
+from xrayedge.station.service import Station
 from xrayedge.station.state import StateFolder
 from xrayedge.station.worker import Worker
 
@@ -65,10 +68,26 @@ def test_what_does_not_fit_is_a700_and_what_comes_later_is_taken(state, leave):
     assert len(state.store.jobs.search()) == len(list(state.incoming.iterdir())) == 3
 
 
-def test_an_unknown_unit_is_turned_away_though_that_can_t_be_noted(state):
+def test_an_unknown_unit_is_turned_away_and_that_is_noted_when_there_is_room(state):
+    station = Station(StationConfig(console=ConsoleConfig(enabled=False)), state)
+
+    def something_waits():
+        with suppress(StorageFullError):
+            return state.store.events.write_held()
+        return True
+
     with listening(state, replace(LISTEN, allow=(Peer("UNIT1", "127.0.0.1"),))) as port:
-        fill(state)
+        ballast = fill(state)
         assert store(port, image(), ae="STRANGER") == []
+        wait_until(something_waits)
+    assert state.store.events.read() == []
+    freed = time.time()
+    ballast.unlink()
+    station._keep_house(0.0)
+    (event,) = state.store.events.read()
+    assert (event.kind, event.job) == ("warning", None)
+    assert "unknown AE title" in event.detail
+    assert event.at < freed
 
 
 def test_results_wait_for_room_and_leave_no_halves(state, chest, monkeypatch):

@@ -12,11 +12,13 @@ from xrayedge.station.config import ConsoleConfig, KeepConfig, StationConfig
 from xrayedge.station.records import Measured, NewJob, NewObject, Outcome
 from xrayedge.station.service import Station
 from xrayedge.station.store import Store
+from xrayedge.station.store.events import MOST_HELD
 from xrayedge.station.store.jobs import MAX_CRASHES
 from xrayedge.station.store.measures import TOTAL_SECONDS
 from xrayedge.station.store.sends import MAX_REFUSALS
 
 DAY = 86_400.0
+ROOM = 1_000_000  # pages
 
 
 @pytest.fixture
@@ -158,6 +160,59 @@ def test_a_running_station_deletes_old_events(state):
     assert [one.detail for one in state.store.events.read()] == [
         f"warning {n}" for n in range(3, 8)
     ]
+
+
+def limit(store, pages):
+    """As a disk of so many pages; SQLite takes at least the number that it has."""
+    store.events._database._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def warning(text):
+    return f"{text:8192}"  # more than fits in a page that is there
+
+
+def test_warnings_wait_while_the_disk_is_full(store):
+    limit(store, 1)
+    store.events.warn(warning("rejected"))
+    store.events.warn(warning("the disk is full"), 1)
+    store.events.warn(warning("the disk is full"), 2)
+    for _ in range(MOST_HELD):
+        store.events.warn(warning("rejected"))
+    assert store.events.read() == []
+    limit(store, ROOM)
+    store.events.warn("another")
+    store.events.warn("another")
+    assert [(one.detail.strip(), one.job) for one in store.events.read()] == [
+        ("rejected", None),
+        ("the disk is full", 1),
+        ("the disk is full", 2),
+        ("another", None),
+        ("another", None),
+    ]
+
+
+def test_only_so_many_warnings_wait(store):
+    limit(store, 1)
+    for number in range(MOST_HELD + 5):
+        store.events.warn(warning(number))
+    limit(store, ROOM)
+    store.events.write_held()
+    found = [int(one.detail) for one in store.events.read()]
+    assert found == list(range(MOST_HELD))
+    store.events.write_held()
+    assert len(store.events.read()) == MOST_HELD
+
+
+def test_warnings_that_wait_are_written_at_the_end(tmp_path):
+    for at_the_end, kept in ((1, []), (ROOM, ["rejected"])):
+        store = Store(tmp_path / "station.db")
+        limit(store, 1)
+        store.events.warn(warning("rejected"))
+        limit(store, at_the_end)
+        store.close()
+        store = Store(tmp_path / "station.db")
+        assert [one.detail.strip() for one in store.events.read()] == kept
+        store.close()
 
 
 def test_what_waits_for_commitment_is_kept(store):

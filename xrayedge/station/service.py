@@ -152,6 +152,7 @@ class Station:
             self._state.store.retention.count_day(date.today())
         if self._config.keep.days is not None:
             self._state.forget_old(self._config.keep.days)
+        self._state.store.events.write_held()
         self._state.store.events.forget(self._config.keep.events)
         # While a model is being replaced there is nothing to compare with.
         with suppress(BundleError):

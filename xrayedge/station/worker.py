@@ -24,7 +24,7 @@ _LONGEST_UNIT = 64  # of a unit's name; DICOM allows 16 characters
 _IDLE_SECONDS = 1.0  # between two checks for jobs that another process has queued again
 _TROUBLE_SECONDS = 10.0  # before the next attempt where the disk is full
 
-#: For what can't go into the events, because the disk is full.
+#: For what an operator should read while the disk is full: events wait for room on it.
 _LOG = logging.getLogger(__name__)
 
 

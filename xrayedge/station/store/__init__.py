@@ -9,8 +9,10 @@ the dataclasses of `records`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+from ...errors import StationError
 from .audit import Audit
 from .database import Database
 from .events import Events
@@ -52,5 +54,10 @@ class Store:
         self.retention = Retention(database)
 
     def close(self) -> None:
-        """Close the database; later calls of any part raise `StationError`."""
+        """Close the database; later calls of any part raise `StationError`.
+
+        Warnings that wait for room on the disk are written if there is some now.
+        """
+        with suppress(StationError):
+            self.events.write_held()
         self._database.close()
