@@ -263,6 +263,8 @@ def test_what_waits_is_shown_and_what_failed_is_tried_again(client, station, scr
     states = {one.id: one.state for one in station.state.store.sends.search(job=job.id)}
     assert states[first.id] == "queued"
     assert client.get(f"{API}/audit").json()["entries"][0]["what"] == f"queued again S{first.id}"
+    station.state.store.sends.mark_sent(first.id)
+    assert client.post(f"{API}/queue/{first.id}/retry").status_code == 404  # it arrived
 
 
 def test_events_tell_each_change_and_go_on_where_a_page_left_off(client, chest):

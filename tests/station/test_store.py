@@ -93,9 +93,13 @@ def test_a_send_fails_after_refusals_and_can_be_retried(store):
     (send,) = store.sends.search(states=["queued"])
     states = [store.sends.mark_refused(send.id, "0122") for _ in range(MAX_REFUSALS)]
     assert states == ["queued"] * (MAX_REFUSALS - 1) + ["failed"]
-    assert store.sends.retry(send.id)
+    assert store.sends.retry(send.id, states=["failed"])
+    assert not store.sends.retry(send.id)  # it waits already
     store.sends.mark_sent(send.id)
+    assert not store.sends.retry(send.id, states=["failed"])
     assert store.sends.counts() == {("pacs", "sent"): 1}
+    assert store.sends.retry(send.id)
+    assert store.sends.counts() == {("pacs", "queued"): 1}
 
 
 def test_commitment_commits_what_is_kept_and_sends_the_rest_again(store):

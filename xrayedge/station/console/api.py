@@ -276,8 +276,7 @@ class Api:
 
         def retry() -> bool:
             # A click on an outdated page must not send an object twice.
-            failed = {one.id for one in self._store.sends.search(states=("failed",), limit=2**31)}
-            if send not in failed or not self._store.sends.retry(send):
+            if not self._store.sends.retry(send, states=("failed",)):
                 return False
             self._store.audit.record(user, f"queued again S{send}")
             return True

@@ -167,13 +167,16 @@ class Sends:
                     )
             return bool(rows)
 
-    def retry(self, send: int) -> bool:
-        """Queue a send again that failed, or that was sent and then lost."""
+    def retry(self, send: int, states: Sequence[SendState] = ("failed", "sent")) -> bool:
+        """Queue a send again that is in one of these states: it failed, or was sent and then lost.
+
+        False where there is none.
+        """
         with self._database.transaction() as sql:
             found = sql.execute(
                 "UPDATE sends SET state = 'queued', refusals = 0, transaction_uid = NULL"
-                " WHERE id = ? AND state IN ('failed', 'sent')",
-                (send,),
+                f" WHERE id = ? AND state IN ({places(states)})",
+                (send, *states),
             ).rowcount
             if found:
                 _send_event(sql, "queued", send, None)
