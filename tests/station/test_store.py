@@ -14,7 +14,7 @@ from xrayedge.station.service import Station
 from xrayedge.station.store import Store
 from xrayedge.station.store.events import MOST_HELD
 from xrayedge.station.store.jobs import MAX_CRASHES
-from xrayedge.station.store.measures import TOTAL_SECONDS
+from xrayedge.station.store.measures import TOTAL_SECONDS, count_image
 from xrayedge.station.store.sends import MAX_REFUSALS
 
 DAY = 86_400.0
@@ -257,6 +257,49 @@ def test_histograms_count_by_day_and_station(store):
     assert store.measures.histograms(today, today, "UNIT2") == {}
     assert store.measures.daily("covid", today, today) == {today: {3: 2, 4: 1}}
     assert store.measures.totals() == {"covid": {3: 2.0, 4: 1.0}, TOTAL_SECONDS: {0: 1.5}}
+
+
+def counted(store, day, number):
+    """An image on this day."""
+    with store.measures._database.transaction() as sql:
+        measured = Measured("UNIT1", "vgg16-edge 1", {"covid": number}, milliseconds=500.0)
+        count_image(sql, day.isoformat(), measured)
+
+
+def test_old_histograms_are_deleted_and_totals_are_not(store):
+    today = date(2026, 5, 31)
+    for ago in range(5):
+        counted(store, today - timedelta(ago), ago)
+    store.measures.forget(3, today)
+    kept = ["2026-05-28", "2026-05-29", "2026-05-30", "2026-05-31"]
+    assert list(store.measures.daily("covid", "", "9")) == kept
+    assert store.measures.totals()["covid"] == dict.fromkeys(range(5), 1.0)
+
+
+def test_a_clock_that_jumps_keeps_the_newest_histograms(store):
+    today = date(2026, 5, 31)
+    for ago in range(5):
+        counted(store, today - timedelta(ago), ago)
+    store.measures.forget(3, date(2099, 1, 1))
+    kept = ["2026-05-29", "2026-05-30", "2026-05-31"]
+    assert list(store.measures.daily("covid", "", "9")) == kept
+    for ahead in range(3):
+        counted(store, date(2099, 1, 1) + timedelta(ahead), 0)
+    store.measures.forget(3, today)  # corrected
+    assert list(store.measures.daily("covid", "", "2099")) == kept
+
+
+@pytest.mark.parametrize(("days", "oldest"), [(None, 500), (40, 40), (1, 30)])
+def test_a_running_station_keeps_the_histograms_that_it_shows(state, days, oldest):
+    keep = KeepConfig(days=days)
+    station = Station(StationConfig(console=ConsoleConfig(enabled=False), keep=keep), state)
+    today = date.today()
+    for ago in (500, *range(45)):
+        counted(state.store, today - timedelta(ago), 0)
+    station._keep_house(0.0)
+    found = list(state.store.measures.daily("covid", "", "9"))
+    assert found[0] == (today - timedelta(oldest)).isoformat()
+    assert found[-1] == today.isoformat()
 
 
 def test_a_file_that_is_no_database_is_refused_in_a_line(tmp_path):

@@ -34,7 +34,8 @@ from .store.measures import TOTAL_SECONDS
 
 __all__ = ["accept", "metrics", "note_changes", "plot", "plots", "reference_of", "summary"]
 
-_DAYS_SHOWN = 30
+#: Days of counts that the console shows.
+DAYS_SHOWN = 30
 _LATENCY_DAYS = 7
 _MB = 1_000_000
 _EVENT = "monitor"
@@ -83,7 +84,7 @@ def summary(store: Store, reference: Reference, unit: str | None = None) -> dict
     told = {one.name: sentence(one, compared[one.name]) for one in units}
     shown = _shown(units, told, unit)
     today = date.today()
-    days = store.measures.daily(OUTCOME, _before(today, _DAYS_SHOWN - 1), today.isoformat())
+    days = store.measures.daily(OUTCOME, _before(today, DAYS_SHOWN - 1), today.isoformat())
     of_today = _by_reason(days.get(today.isoformat(), {}))
     images = sum(of_today.values())
     counts = store.jobs.counts()
@@ -183,7 +184,7 @@ def plot(store: Store, reference: Reference, measure: str, unit: str | None = No
     """
     today = date.today()
     if measure == "days":
-        days = store.measures.daily(OUTCOME, _before(today, _DAYS_SHOWN - 1), today.isoformat())
+        days = store.measures.daily(OUTCOME, _before(today, DAYS_SHOWN - 1), today.isoformat())
         return charts.days({day: (sum(b.values()), b.get(0, 0)) for day, b in days.items()})
     if measure == LATENCY:
         bins = _latency_bins(store, today)

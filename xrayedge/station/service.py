@@ -152,6 +152,8 @@ class Station:
             self._state.store.retention.count_day(date.today())
         if self._config.keep.days is not None:
             self._state.forget_old(self._config.keep.days)
+            counted = max(self._config.keep.days, monitor.DAYS_SHOWN)
+            self._state.store.measures.forget(counted, date.today())
         self._state.store.events.write_held()
         self._state.store.events.forget(self._config.keep.events)
         # While a model is being replaced there is nothing to compare with.

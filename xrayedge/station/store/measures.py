@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import date, timedelta
 from typing import Any
 
 from ..records import RECENT_IMAGES, REFERENCE_IMAGES, Measured, Unit
@@ -48,6 +49,18 @@ class Measures:
         for row in rows:
             found.setdefault(row["day"], {})[row["bin"]] = row["count"]
         return found
+
+    def forget(self, days: int, today: date) -> None:
+        """Delete the histograms of days more than ``days`` before today.
+
+        Those of the newest ``days`` days that have any are kept, whatever the clock says.
+        """
+        with self._database.transaction() as sql:
+            sql.execute(
+                "DELETE FROM histograms WHERE day < ? AND day NOT IN ("
+                " SELECT DISTINCT day FROM histograms ORDER BY day DESC LIMIT ?)",
+                ((today - timedelta(days)).isoformat(), days),
+            )
 
     def totals(self) -> dict[str, dict[int, float]]:
         """Counts of each bin of each measure since the database was made; they only grow.
