@@ -99,6 +99,25 @@ def test_a_name_a_folder_and_a_run_are_all_starts(bundle, run):
         pass
 
 
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
+def test_keras_policy_changes_nothing(bundle, run, tmp_path, policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        run_from_bundle(bundle, tmp_path / "run")
+        assert keras.config.dtype_policy().name == policy
+    finally:
+        keras.config.set_dtype_policy(before)
+    found, expected = (
+        keras.saving.load_model(folder / MODEL, compile=False) for folder in (tmp_path / "run", run)
+    )
+    assert [layer.dtype_policy for layer in found.layers] == [
+        layer.dtype_policy for layer in expected.layers
+    ]
+    for one, other in zip(found.get_weights(), expected.get_weights(), strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_a_folder_that_holds_a_run_is_kept(bundle, run):
     before = (run / MODEL).read_bytes()
     with pytest.raises(RunError, match="holds a run"):

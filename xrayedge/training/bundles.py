@@ -23,7 +23,7 @@ from ..errors import RunError
 from .network import activation_map_model
 from .recipe import Recipe
 from .run import MODEL, RECORD, RunRecord
-from .train import build_network, save
+from .train import build_float32, save
 
 #: The arrays of one convolution: kernel ``float32 [h, w, in, out]`` and bias ``float32 [out]``.
 Convolution = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -54,7 +54,7 @@ def run_from_bundle(bundle: str | Path | ModelBundle, out: Path) -> RunRecord:
     variant = _float_variant(source)
     record = _record(source, variant)
     content = source.read(variant)
-    model = build_network(record.recipe, len(network.classes))
+    model = build_float32(record.recipe, len(network.classes))
     _set_weights(model, read_convolutions(content), source)
     _check_scores(model, network, variant, source)
     out.mkdir(parents=True, exist_ok=True)

@@ -233,6 +233,16 @@ def build_network(recipe: Recipe, classes: int, dropout: float = 0.0) -> keras.M
     return build(architecture, size, classes, dropout, opacity=opacity)
 
 
+def build_float32(recipe: Recipe, classes: int) -> keras.Model:
+    """The recipe's network, untrained, in float32 whatever Keras' policy is."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return build_network(recipe, classes)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
 def _compile(
     model: keras.Model, phase: Phase, recipe: Recipe, classes: Sequence[str], steps: int
 ) -> None:
@@ -347,12 +357,7 @@ def _save_float32(model: keras.Model, whole: keras.Model, record: RunRecord, pat
 
     Layers missing from ``model``, the trained part, are taken from ``whole``.
     """
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        plain = build_network(record.recipe, len(record.classes))
-    finally:
-        keras.config.set_dtype_policy(policy)
+    plain = build_float32(record.recipe, len(record.classes))
     trained = {layer.name for layer in model.layers}
     for layer in plain.layers:
         part = model if layer.name in trained else whole
