@@ -224,8 +224,8 @@ Written by `{this_command()}`.
 
 The network to start from has never seen the hospital. Up to {IMAGES} of the hospital's images of a
 class train and up to {VAL_IMAGES} choose the epoch and the temperature; the rest are the test. No
-patient is in two of these sets. Intervals are over patients. "The others' val" is the split `val` of
-the hospitals that the network has seen: what falls there is forgotten. CPU minutes are those of
+patient is in two of these sets. Intervals are over patients. "The others' val" is the split `val`
+of the hospitals that the network has seen: what falls there is forgotten. CPU minutes are those of
 all cores together.
 
 ## With the recipe `{SHIPPED}`
