@@ -112,8 +112,8 @@ def long_run(judge: Judge, sources: Mapping[str, list[Image]], rng: np.random.Ge
         first, rest = drawn[:REFERENCE_IMAGES], drawn[REFERENCE_IMAGES:]
         alarms += judge.first_alarm(first, rest, FIRST_LOOK) is not None
     return (
-        f"All {len(images)} images of {name} in a row raised it in {alarms} of {PAIR_DRAWS} "
-        f"streams, looked at every {LOOK_EVERY} images."
+        f"All {len(images)} images of {name} one after another raised it in {alarms} of "
+        f"{PAIR_DRAWS} streams, checked every {LOOK_EVERY} images."
     )
 
 
@@ -139,14 +139,14 @@ def changes(judge: Judge, sources: Mapping[str, list[Image]], rng: np.random.Gen
     said = (
         f"Of {len(pairs)} ordered pairs of sources {every} raised it in all {PAIR_DRAWS} draws "
         f"({raised} of {len(pairs) * PAIR_DRAWS} draws). After 400 images of the first source "
-        f"half of the changes were told within {middle:.0f} images of the second, nine tenths "
+        f"half of the changes were detected within {middle:.0f} images of the second, nine tenths "
         f"within {late:.0f}"
         + (" (more than that many: not within 200)." if late > RECENT_IMAGES else ".")
     )
     if not missed:
         return said
     table = ["| 200 of | then 200 of | raised |", "| --- | --- | --- |", *missed]
-    return "\n".join([f"{said} Those that were missed at times:", "", *table])
+    return "\n".join([f"{said} Pairs that were missed in some draws:", "", *table])
 
 
 def overlap(one: str, other: str) -> bool:

@@ -223,17 +223,17 @@ def document(chosen: Sequence[Outcome], reported: Sequence[Outcome]) -> str:
 Written by `{this_command()}`.
 
 The network to start from has never seen the hospital. Up to {IMAGES} of the hospital's images of a
-class train and up to {VAL_IMAGES} choose the epoch and the temperature; the rest are the test, no
-patient on two sides. Intervals are over patients. "The others' val" is the split `val` of
-the hospitals that the network has seen: what falls there is forgotten. CPU minutes are those of
+class train and up to {VAL_IMAGES} choose the epoch and the temperature; the rest are the test. No
+patient is in two of these sets. Intervals are over patients. "The others' val" is the split `val`
+of the hospitals that the network has seen: what falls there is forgotten. CPU minutes are those of
 all cores together.
 
 ## With the recipe `{SHIPPED}`
 
 {table(reported, "hospital")}
 
-A hospital without classes of its own for its ill files them as `{ILL_AS}`; `covid` is then what the
-network knew before.
+If a hospital's ill belong to none of the classes, they count as `{ILL_AS}`; what the network knows
+about `covid` is then what it knew before.
 
 ## How the recipe was chosen
 

@@ -1,9 +1,9 @@
-"""Ask an archive's results with SQL, with DuckDB (`pip install duckdb`).
+"""Query an archive's results with SQL, in DuckDB (`pip install duckdb`).
 
     python examples/archive_duckdb.py FOLDER
 
 FOLDER is what `xrayedge archive INPUT --out FOLDER` made. DuckDB reads the columns that a query
-names, and no more memory than it is given.
+names, and takes no more memory than it is given.
 """
 
 import sys

@@ -2,8 +2,8 @@
 
     python examples/archive_pyarrow.py FOLDER
 
-FOLDER is what `xrayedge archive INPUT --out FOLDER` made. A part is read at a time, however many
-there are.
+FOLDER is what `xrayedge archive INPUT --out FOLDER` made. Parts are read one at a time, however
+many there are.
 """
 
 import sys

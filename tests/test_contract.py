@@ -3,6 +3,7 @@
 The bundle's golden vectors and OpenCV's own answers say whether the page is right.
 """
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -99,6 +100,12 @@ def scores(activation_map, classes, temperature):
     return exponentials / exponentials.sum()
 
 
+def opacity(activation_map, threshold, temperature, bias):
+    """The mean opacity score of one map."""
+    logits = activation_map[:, :, -1].astype(np.float64)
+    return float((1 / (1 + np.exp(-(logits + bias) / temperature))).mean())
+
+
 # What follows judges it.
 
 BUNDLE = ModelBundle.load(SHIPPED / "vgg16-edge")
@@ -109,13 +116,19 @@ NETWORKS = {"classifier": BUNDLE.classifier, "frontal": BUNDLE.frontal.network}
 def test_the_page_gives_the_golden_inputs_and_scores(network):
     onnxruntime = pytest.importorskip("onnxruntime")
     variant = network.variant("onnx", "int8")
-    session = onnxruntime.InferenceSession(BUNDLE.read(variant))
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    session = onnxruntime.InferenceSession(BUNDLE.read(variant), options)
     for vector in variant.golden:
         inputs = prepare(golden.phantom(vector.phantom), **network.preprocessing.to_dict())
         assert hashlib.sha256(inputs.tobytes()).hexdigest() == vector.input_sha256
         (maps,) = session.run(None, {session.get_inputs()[0].name: inputs[None, :, :, None]})
         found = scores(maps[0], len(network.classes), network.temperature)
         assert np.abs(found - vector.probabilities).max() <= vector.tolerance
+        assert (vector.opacity is None) == (network.opacity is None)
+        if network.opacity is not None:
+            found = opacity(maps[0], **dataclasses.asdict(network.opacity))
+            assert abs(found - vector.opacity) <= vector.tolerance
 
 
 @pytest.mark.parametrize("shape", [(352, 320), (448, 224), (145, 977), (1501, 1203), (2000, 2500)])

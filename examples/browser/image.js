@@ -3,7 +3,7 @@
 
 import { Grey } from "./preprocess.js";
 
-const MIN_SIDE = 112;
+const MIN_SIDE = 112; // xrayedge's own limit; `prepare` needs as many as the network's input has
 const MAX_BYTES = 100_000_000;
 const MAX_PIXELS = 50_000_000; // 200 MB while the browser decodes it
 

@@ -1,5 +1,6 @@
-// From a grey image to a network's input, to the bit what xrayedge makes of it: area averaging and
-// CLAHE as docs/embed.md describes them, "The file's contract". Float32 throughout, hence `fround`.
+// From a grey image to a network's input, bit for bit as xrayedge does it: area averaging and CLAHE
+// as docs/embed.md describes them, "The file's contract". Float32 throughout, hence `fround`. It can't
+// enlarge an image.
 
 const LEVELS = 256;
 const HALVE_FROM = 8;
@@ -52,7 +53,9 @@ function resize(image, width, height) {
   while (image.width >= HALVE_FROM * width && image.height >= HALVE_FROM * height) {
     image = shrinkWhole(image, 2, 2, image.width >> 1, image.height >> 1);
   }
-  if (image.width < width || image.height < height) throw new Error("the image is too small");
+  if (image.width < width || image.height < height) {
+    throw new Error(`the image has under ${width} x ${height} pixels, and this page can't enlarge it`);
+  }
   if (image.width % width === 0 && image.height % height === 0) {
     return shrinkWhole(image, image.width / width, image.height / height, width, height);
   }

@@ -1,4 +1,7 @@
-/* prepare classifier|frontal WIDTH HEIGHT < grey > input: a network's input as bytes. */
+/*
+ * prepare classifier|frontal WIDTH HEIGHT < grey > input: a network's input as bytes.
+ * Exit status: 0 written; 1 too few bytes, or an image that would have to be enlarged; 2 wrong usage.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* From a grey image to a network's input, to the bit what xrayedge makes of it. */
+/* From a grey image to a network's input, bit for bit as xrayedge does it. */
 #ifndef PREPROCESS_H
 #define PREPROCESS_H
 
@@ -12,13 +12,13 @@ typedef struct {
   int tiles;                /* CLAHE's tiles per side */
 } preprocessing_t;
 
-/* Images with a shorter side are refused. */
+/* Images with fewer pixels on a side are refused, as xrayedge does. */
 enum { MIN_SIDE = 112 };
 
 /*
  * Writes size * size bytes to `input`. `pixels` holds width * height bytes row by row, bones bright.
- * Returns 0, or -1 where memory is short, a side is under MIN_SIDE, the image would have to be
- * enlarged, or the settings are others.
+ * Returns 0, or -1 if memory is short, a side is under MIN_SIDE, the image would have to be enlarged
+ * (for vgg16-edge 0.5.0, if a side is under 144 pixels), or the settings are not supported.
  */
 int prepare(const preprocessing_t *settings, const uint8_t *pixels, int width, int height,
             uint8_t *input);

@@ -1,6 +1,8 @@
 /*
  * screen BUNDLE WIDTH HEIGHT [any] < grey: screens one image, WIDTH * HEIGHT bytes, bones bright.
  * With "any" the frontal check rejects nothing, for test images such as the golden ones.
+ * It can't enlarge: both sides need at least as many pixels as the classifier's input, 144 for
+ * vgg16-edge 0.5.0. xrayedge itself accepts smaller images, from MIN_SIDE on.
  * Exit status: 0 screened, 1 rejected, 2 an error. Research software, not a medical device.
  */
 #include <math.h>
@@ -32,6 +34,8 @@ static OrtSession *open_network(OrtEnv *env, const char *bundle, const network_t
   OrtSession *session;
   check(ort->CreateSessionOptions(&options));
   check(ort->SetIntraOpNumThreads(options, 1));
+  /* Without it int8 sums saturate on x86 without VNNI; see docs/quantisation.md. */
+  check(ort->AddSessionConfigEntry(options, "session.x64quantprecision", "1"));
   check(ort->CreateSession(env, path, options, &session));
   ort->ReleaseSessionOptions(options);
   return session;
@@ -57,7 +61,7 @@ static void run(OrtSession *session, const network_t *network, const uint8_t *pi
   const int64_t shape[4] = {1, size, size, 1};
   uint8_t *input = malloc((size_t)size * size);
   if (!input || prepare(&network->preprocessing, pixels, width, height, input) != 0) {
-    fprintf(stderr, "screen: the image can't be prepared\n");
+    fprintf(stderr, "screen: the image can't be prepared; both sides need at least %d pixels\n", size);
     exit(2);
   }
   OrtAllocator *allocator;
