@@ -73,9 +73,31 @@ def test_an_existing_bundle_is_replaced_only_by_force(bundle, trained, runs):
 
 def test_force_replaces_nothing_but_a_bundle(trained, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConversionError, match="replaces bundles only"):
-        convert(**trained, out=tmp_path, name="bars", model_version="1.0.0", force=True)
+    for force in (False, True):
+        with pytest.raises(ConversionError, match="replaces bundles only"):
+            convert(**trained, out=tmp_path, name="bars", model_version="1.0.0", force=force)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(("name", "version"), [("", "1"), ("bars", ""), ("bars", "v" * 101)])
+def test_a_name_that_no_bundle_may_have_is_refused_first(trained, tmp_path, name, version):
+    with pytest.raises(ConversionError, match="1 to 100 printable characters"):
+        convert(**trained, out=tmp_path / "out", name=name, model_version=version)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_replacement_leaves_the_old_bundle(tmp_path):
+    out, new, aside = (tmp_path / name for name in ("out", "new", "aside"))
+    out.mkdir()
+    (out / "old").touch()
+
+    class Interrupted(type(new)):
+        def rename(self, target):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        conversion._replace(out, Interrupted(new), aside)
+    assert [path.name for path in out.iterdir()] == ["old"]
 
 
 @pytest.fixture
@@ -143,6 +165,32 @@ def test_a_dead_network_is_named_before_int8_makes_numbers_of_it(trained, tmp_pa
         )
 
 
+def test_a_network_without_finite_values_is_refused(trained, tmp_path):
+    run = trained["classifier"]
+    broken = keras.saving.load_model(run.folder / MODEL, compile=False)
+    layer = equalisation.convolutions(broken)[-1]
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel, np.full_like(bias, np.nan)])
+    broken.save(tmp_path / MODEL)
+    with pytest.raises(ConversionError, match=rf"{tmp_path}: .* not finite"):
+        convert(
+            replace(run, folder=tmp_path),
+            trained["frontal"],
+            tmp_path / "bundle",
+            name="broken",
+            model_version="1",
+            variants=variants_of(["onnx"], ["float32"]),
+        )
+
+
+def test_the_images_to_compare_on_are_those_of_val_where_there_is_no_test(trained):
+    run = trained["classifier"]
+    without = tuple(one for one in run.dataset.samples if one.split != "test")
+    samples = conversion._compared(replace(run, dataset=replace(run.dataset, samples=without)), ())
+    assert samples
+    assert {sample.split for sample in samples} == {"val"}
+
+
 def labelled(rng, images=90, classes=3):
     labels = rng.integers(0, classes, images)
     reference = rng.dirichlet(np.ones(classes), images)
@@ -191,6 +239,8 @@ def test_parity_finds_what_was_lost():
     accuracy = (images.labels == noisy.argmax(axis=1)).mean()
     assert found.accuracy == pytest.approx(accuracy)
     assert len(parity.FLOORS["int8"].misses(found)) == 3
+    unknown = replace(found, accuracy_loss=float("nan"), macro_auc_loss=float("nan"))
+    assert len(parity.FLOORS["int8"].misses(unknown)) == 3
 
 
 def test_a_classifier_is_no_frontal_check(trained, runs):
