@@ -19,6 +19,7 @@ import pickle
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,7 @@ class MadeUp:
     def screen(self, images: tuple[Listed, ...]) -> list[Row]:
         """A row for each image: most screened, some not, few crashed; a newer site drifts."""
         settings = self._settings
-        rng = np.random.default_rng(hash(images[0].source) % 2**32)
+        rng = np.random.default_rng(zlib.crc32(images[0].source.encode()))
         made = rng.dirichlet((1.0, 4.0, 1.0), len(images))
         times = rng.lognormal(0.0, 0.4, (len(images), len(MILLISECONDS)))
         chance = rng.random(len(images))

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from tempfile import TemporaryFile
 from typing import Any
 
 from xrayedge.bundle import DEFAULT_MODEL
@@ -78,20 +79,27 @@ def contenders() -> dict[str, str]:
 def run(program: str) -> tuple[float, float, str]:
     """Seconds, peak of resident memory in 10^6 bytes, and the label of one new process."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        # Bytecode is kept, as pip keeps an installed package's.
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": ""},
-    )
-    assert process.stdout is not None
-    label = process.stdout.read().strip()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"cold_start: a program ended with {status}:\n{program}")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024 / 1e6, label
+    with TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            # Bytecode is kept, as pip keeps an installed package's.
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": ""},
+        )
+        assert process.stdout is not None
+        with process.stdout as stdout:
+            label = stdout.read().strip()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it from Popen
+        if process.returncode:
+            said.seek(0)
+            sys.exit(
+                f"cold_start: a program ended with {process.returncode}:\n{program}\n{said.read()}"
+            )
+    return seconds, usage.ru_maxrss * 1024 / 1e6, label
 
 
 def main() -> int:

@@ -155,12 +155,23 @@ def overlap(one: str, other: str) -> bool:
     return len(stems) == 1 and any(name.endswith(TOGETHER) for name in (one, other))
 
 
+def around(path: Path) -> tuple[str, str]:
+    """What stands before and after the part that is written here."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{path}: no place for the result, between {BEGIN} and {END}")
+    return before, after
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="+", type=Path)
     parser.add_argument("--model", default="vgg16-edge")
     parser.add_argument("--docs", type=Path, required=True)
     arguments = parser.parse_args()
+    path = arguments.docs / "station.md"
+    around(path)  # now, not after all images are screened
     rng = np.random.default_rng(0)
     with Screener(arguments.model) as screener:
         samples = load_dataset(
@@ -179,10 +190,7 @@ def main() -> None:
             changes(judge, sources, rng),
         ]
     )
-    path = arguments.docs / "station.md"
-    text = path.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
+    before, after = around(path)
     write_atomically(path, f"{before}{BEGIN}\n\n{written}\n\n{END}{after}".encode())
 
 

@@ -299,7 +299,10 @@ def main() -> None:
     check = FrontalCheck.open(bundle, preferred_engine(bundle.frontal.network.formats("int8")), 1)
 
     def chosen(pair: tuple[str, str]) -> list[Sample]:
-        return [one for one in samples if one.columns.get(pair[0]) == pair[1]]
+        found = [one for one in samples if one.columns.get(pair[0]) == pair[1]]
+        if not found:
+            parser.error(f"no image has {'='.join(pair)}")
+        return found
 
     with finished_run(arguments.model) as folder:
         learnt = [one for pair in arguments.seen for one in chosen(pair) if one.split == "train"]

@@ -45,6 +45,7 @@ from xrayedge.converters import onnx as to_onnx
 from xrayedge.converters.calibration_set import CalibrationSet
 from xrayedge.files import write_atomically
 from xrayedge.training.network import ARCHITECTURES, MAP_LAYER, build
+from xrayedge.training.train import save
 
 SIDE = 224
 CLASSES = 3
@@ -170,7 +171,7 @@ def convert_peer(name: str, make: Callable[[], keras.Model], inputs: Path, work:
     path = work / f"{name}.keras"
     if not path.exists():
         keras.utils.set_random_seed(0)
-        make().save(path)
+        save(make(), path)
     for suffix, recipe in recipes.items():
         target = work / f"{name}-{suffix}"
         if not target.exists():

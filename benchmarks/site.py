@@ -181,7 +181,11 @@ def document(rows: Sequence[Row], bundle: ModelBundle) -> str:
     mean = float(np.mean([row.after for row in from_target]))
     met = sum(abs(row.after - ASKED) <= TOLERANCE for row in from_target)
     judged = [row.noticed for row in rows if row.noticed is not None]
-    share = sum(judged) / (DRAWS * len(judged))
+    if judged:
+        share = sum(judged) / (DRAWS * len(judged))
+        wrong = f"Wrong images were noticed in {share:.0%} of the draws."
+    else:
+        wrong = "No source has enough ill people to pass as healthy."
     curve = "carries" if bundle.val_curve is not None else "does not carry"
     return f"""# What a few healthy images of a hospital achieve
 
@@ -201,8 +205,8 @@ warned. [How to do the same in a hospital](hospital.md).
 {chr(10).join(lines)}
 
 From {TARGET_FROM} images on, the specificity is {mean:.3f} on average over these rows, and within
-{TOLERANCE} of {ASKED} in {met} of {len(from_target)}. Wrong images were noticed in {share:.0%} of
-the draws.
+{TOLERANCE} of {ASKED} in {met} of {len(from_target)}.
+{wrong}
 
 With a dozen other healthy people the specificity of one draw has a standard deviation of 0.1, so
 the mean of a few draws says little about the estimator: the mean of eight missed by 0.09 at one
@@ -263,6 +267,8 @@ def main() -> None:
         sources = screen(screener, samples)
     judged = [judge(bundle, source, images, rng) for source in sources for images in SIZES]
     rows = [row for row in judged if row is not None]
+    if not any(row.images >= TARGET_FROM for row in rows):
+        raise SystemExit(f"no source has {TARGET_FROM + LEAST_OTHERS} healthy people to judge")
     write_atomically(arguments.docs / "site.md", document(rows, bundle).encode())
     write_atomically(arguments.docs / "site.png", chart(rows))
 

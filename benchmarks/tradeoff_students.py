@@ -28,7 +28,7 @@ from xrayedge.training.losses import Distillation, LabelledAccuracy, MapLoss, la
 from xrayedge.training.network import ARCHITECTURES, activation_map_model
 from xrayedge.training.recipe import ROBUST
 from xrayedge.training.run import MODEL, RunRecord
-from xrayedge.training.train import build_network, schedule
+from xrayedge.training.train import build_network, save, schedule
 
 HALF_SIDE_FROM = 4  # from here on the input's side is halved, which alone leaves a quarter
 #: How many times fewer multiply-accumulates than the teacher the other networks have.
@@ -109,8 +109,8 @@ def pruned(ratio: int, teacher: Path, dataset: Dataset, arguments: argparse.Name
             fraction,
         )
         narrower = build_network(replace(recipe, widths=widths), len(record.classes))
-        planned.mkdir(parents=True)
-        narrower.save(planned / MODEL)
+        planned.mkdir(parents=True, exist_ok=True)
+        save(narrower, planned / MODEL)
     return Student(name, planned, 0, 1.0, recipe.preprocessing)
 
 
@@ -144,8 +144,8 @@ def peer(name: str, teacher: Path, dataset: Dataset, arguments: argparse.Namespa
         return Student(name, folder, int(passes), float(temperature), preprocessing)
     untrained = folder.with_name(f"{folder.name}-untrained")
     if not (untrained / MODEL).exists():
-        untrained.mkdir(parents=True)
-        keras_peers()[name]().save(untrained / MODEL)
+        untrained.mkdir(parents=True, exist_ok=True)
+        save(keras_peers()[name](), untrained / MODEL)
     return Student(name, untrained, 0, 1.0, preprocessing)
 
 

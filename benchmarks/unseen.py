@@ -320,6 +320,10 @@ def main() -> None:
     first = first.adjusted(epochs=arguments.epochs, learning_rate=arguments.rate)
     recipes = (first, *others)
     dataset = load_dataset(arguments.data, non_classes=True)
+    judged = [one for one in dataset.samples if one.split != "test"]
+    for site in (site for fold in FOLDS for site in fold):
+        if not any(site.holds(sample) for sample in judged):
+            parser.error(f"the data hold no image of {site.name}: {site.column}={site.value}")
     with finished_run(arguments.start) as start:
         known = RunRecord.read(start)
         size = arguments.size or known.recipe.preprocessing.size

@@ -45,6 +45,17 @@ def choose(
 ) -> CalibrationSet:
     """Draw training images, spread evenly over classes and the sources within them.
 
+    Parameters
+    ----------
+    samples
+        Of the training split.
+    preprocessing
+        Makes the network's inputs.
+    images
+        How many to draw; all samples if there are fewer.
+    seed
+        The same seed draws the same images.
+
     Raises
     ------
     ConversionError

@@ -23,6 +23,7 @@ from xrayedge.engines import ENGINES, EngineName, open_engine
 from xrayedge.errors import ConversionError
 from xrayedge.evaluation import check_labels, patient_numbers
 from xrayedge.files import write_atomically
+from xrayedge.manifest import check_name
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.run import MODEL
 
@@ -71,7 +72,7 @@ def convert(
         Which files of the classifier to make.
     parity_samples
         Labelled images to compare the classifier's files on; by default the `test` split of its
-        data. Images whose label is not a class are left out.
+        data, or `val` if there is none. Images whose label is not a class are left out.
     force
         Replace the bundle at ``out``, and also write files that miss the minimum, marked as such.
     debug_layers
@@ -82,11 +83,21 @@ def convert(
     Raises
     ------
     ConversionError
-        ``out`` exists, or too few files of a network meet the minimum.
+        ``out`` exists, a bundle can't have such a name or version, a network is dead or gives
+        values that are not finite, or too few of its files meet the minimum.
+    DatasetError
+        The images to compare the files on have labels that the network does not know, or are of
+        one class only.
     """
-    if out.exists() and not (force and (out / MANIFEST).is_file()):
-        remedy = "--force replaces bundles only" if force else "--force replaces it"
+    is_bundle = (out / MANIFEST).is_file()
+    if out.exists() and not (force and is_bundle):
+        remedy = "--force replaces it" if is_bundle else "--force replaces bundles only"
         raise ConversionError(f"{out}: already exists; give another folder ({remedy})")
+    try:
+        check_name("the model's name", name)
+        check_name("its version", model_version)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
     if isinstance(frontal, TrainedRun) and frontal.record.threshold is None:
         raise ConversionError(f"{frontal.folder}: not the run of a frontal check")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +108,7 @@ def convert(
         folder.mkdir()
         job = _Job(folder, name, model_version, force, debug_layers, steps)
         val_images = len(classifier.held_out)
-        compared = len(parity_samples or classifier.dataset.split("test"))
+        compared = len(_compared(classifier, parity_samples))
         progress(f"{name}: {expected(classifier.record, variants, val_images, compared)}")
         made = job.network("classifier", classifier, variants, parity_samples, _gate_input(frontal))
         gate, gate_made_from = job.gate(frontal)
@@ -163,12 +174,8 @@ class _Job:
         *also: Preprocessing,
     ) -> _Converted:
         """Write a network's files; `val` is read once for it and for the inputs of ``also``."""
-        record, dataset = run.record, run.dataset
-        samples = [
-            sample
-            for sample in parity_samples or dataset.split("test") or dataset.split("val")
-            if sample.label not in NON_CLASSES
-        ]
+        record = run.record
+        samples = _compared(run, parity_samples)
         check_labels(samples, record.classes)
         model = keras.saving.load_model(run.folder / MODEL, compile=False)
         network = Network(
@@ -179,6 +186,11 @@ class _Job:
         held_out = read_held_out(run.held_out, {network.preprocessing, *also})
         inputs = held_out.inputs[network.preprocessing]
         maps = keras_maps(model, inputs)
+        if not np.isfinite(maps).all():
+            raise ConversionError(
+                f"{run.folder}: the network gives values that are not finite; train it again at a "
+                "lower learning rate"
+            )
         if record.recipe.opacity:
             settings = opacity_settings(held_out, maps[..., -1], network.preprocessing)
             network = replace(network, opacity=settings)
@@ -322,15 +334,20 @@ class _Job:
 
 
 def _replace(out: Path, new: Path, aside: Path) -> None:
-    """Move ``new`` to ``out``; if that fails, restore what was there."""
-    if out.exists():
-        out.rename(aside)
+    """Move ``new`` to ``out``; if that fails or is interrupted, restore what was there."""
     try:
+        if out.exists():
+            out.rename(aside)
         new.rename(out)
-    except OSError:
-        if aside.exists():
+    finally:
+        if aside.exists() and not out.exists():
             aside.rename(out)
-        raise
+
+
+def _compared(run: TrainedRun, parity_samples: Sequence[Sample]) -> list[Sample]:
+    """The images to compare a network's files on."""
+    samples = parity_samples or run.dataset.split("test") or run.dataset.split("val")
+    return [sample for sample in samples if sample.label not in NON_CLASSES]
 
 
 def _parity_set(model: keras.Model, network: Network, samples: Sequence[Sample]) -> ParitySet:

@@ -17,7 +17,7 @@ from .outputs import Outputs
 TIE = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ParitySet:
     """Labelled images and the float model's outputs for them.
 
@@ -111,7 +111,7 @@ class Floor:
     agreement
         Least share of images with the same label or a tie.
     loss
-        Largest loss of accuracy, and of macro AUC.
+        Largest loss of accuracy, and of macro AUC, in shares of 1.
     """
 
     agreement: float
@@ -123,9 +123,9 @@ class Floor:
         agreement = parity.agreement + parity.ties
         if agreement < self.agreement:
             found.append(f"agreement {agreement:.2%}, with ties, is under {self.agreement:.1%}")
-        if parity.accuracy_loss > self.loss:
+        if not parity.accuracy_loss <= self.loss:  # also where it is NaN
             found.append(f"accuracy loss {parity.accuracy_loss:.4f} is over {self.loss}")
-        if parity.macro_auc_loss > self.loss:
+        if not parity.macro_auc_loss <= self.loss:
             found.append(f"macro AUC loss {parity.macro_auc_loss:.4f} is over {self.loss}")
         return found
 

@@ -34,7 +34,15 @@ class TrainedRun:
 
     @classmethod
     def open(cls, folder: Path, data: Path | Sequence[Path]) -> TrainedRun:
-        """Check that the run is finished and that it was trained on ``data``."""
+        """Check that the run is finished and that it was trained on ``data``.
+
+        Raises
+        ------
+        RunError
+            There is no run, it is not finished, or it was trained on other data.
+        DatasetError
+            ``data`` can't be read; see `load_dataset`.
+        """
         record = RunRecord.read(folder)
         if not record.finished:
             raise RunError(f"{folder}: the run is not finished; resume it with the same command")

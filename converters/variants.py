@@ -62,6 +62,11 @@ def build(name: VariantName, model: keras.Model, int8: Int8 | None) -> bytes:
         The float model.
     int8
         The result of `int8.quantise` for that model.
+
+    Raises
+    ------
+    ConversionError
+        ``int8`` is needed and missing.
     """
     if name[1] in INT8_WEIGHTS and int8 is None:
         raise ConversionError(f"{name[1]} needs the model with int8 weights")

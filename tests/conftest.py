@@ -30,6 +30,26 @@ def dicom_file(name: str) -> Path:
     return Path(path)
 
 
+#: Folders whose files share slow fixtures: under xdist one process runs all of a folder.
+_TOGETHER = ("tests/converters",)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """``--dist loadfile``, with the files of `_TOGETHER` as one."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            folder = file.rpartition("/")[0]
+            return folder if folder in _TOGETHER else file
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture(scope="session")
 def chest() -> Path:
     """A genuine frontal chest radiograph, MONOCHROME1, 15 bits."""

@@ -34,14 +34,14 @@ def manifest(tmp_path):
     return path
 
 
-def packed(manifest, out):
-    command = [sys.executable, SCRIPT, manifest, "--out", out]
+def packed(*manifests, out):
+    command = [sys.executable, SCRIPT, *manifests, "--out", out]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_the_copy_is_the_same_dataset_with_small_images(manifest, tmp_path):
     out = tmp_path / "packed"
-    done = packed(manifest, out)
+    done = packed(manifest, out=out)
     assert done.returncode == 0, done.stderr
     before, after = (
         load_dataset(one, complete=False, non_classes=True).samples
@@ -59,18 +59,18 @@ def test_the_copy_is_the_same_dataset_with_small_images(manifest, tmp_path):
 
 def test_what_is_there_is_not_copied_again(manifest, tmp_path):
     out = tmp_path / "packed"
-    packed(manifest, out)
+    packed(manifest, out=out)
     first = next((out / "sites").iterdir())
     first.write_bytes(b"kept")
     (out / "sites.csv").unlink()
-    assert packed(manifest, out).returncode == 0
+    assert packed(manifest, out=out).returncode == 0
     assert first.read_bytes() == b"kept"
     assert (out / "sites.csv").exists()
 
 
 def test_a_missing_image_is_named(manifest, tmp_path):
     (manifest.parent / "three.png").unlink()
-    done = packed(manifest, tmp_path / "packed")
+    done = packed(manifest, out=tmp_path / "packed")
     assert done.returncode == 2
     assert "row 4" in done.stderr
     assert "Traceback" not in done.stderr
@@ -78,7 +78,19 @@ def test_a_missing_image_is_named(manifest, tmp_path):
 
 def test_no_manifest_is_replaced(manifest, tmp_path):
     before = manifest.read_bytes()
-    done = packed(manifest, manifest.parent)
+    done = packed(manifest, out=manifest.parent)
     assert done.returncode == 2
     assert "would replace" in done.stderr
     assert manifest.read_bytes() == before
+
+
+def test_two_datasets_never_share_their_images(manifest, tmp_path):
+    done = packed(manifest, manifest.with_suffix(".txt"), out=tmp_path / "packed")
+    assert done.returncode == 2
+    assert "different names" in done.stderr
+    assert packed(manifest, out=tmp_path / "packed").returncode == 0
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join([lines[0], *lines[:0:-1]]))  # the rows the other way round
+    done = packed(manifest, out=tmp_path / "packed")
+    assert done.returncode == 2
+    assert "the copy of another manifest" in done.stderr

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrayedge.data import load_dataset, read_sample, shrink_to
-from xrayedge.errors import XrayEdgeError
+from xrayedge.errors import DatasetError, XrayEdgeError
 from xrayedge.files import write_atomically
 
 _OF_THE_FILE = {"sha256", "width", "height"}  # no longer true of the copy
@@ -43,27 +43,34 @@ def pack(manifest: Path, out: Path, side: int, quality: int) -> int:
     Raises
     ------
     XrayEdgeError
-        The manifest or an image can't be read.
+        The manifest or an image can't be read, or ``out`` holds the copy of another manifest of
+        this name.
     """
     samples = load_dataset(manifest, complete=False, non_classes=True).samples
     images = out / manifest.stem
-    images.mkdir(parents=True, exist_ok=True)
-    size = 0
-    rows = []
-    for number, sample in enumerate(samples, 1):
-        copy = images / f"{sample.row}.jpg"
-        if not copy.exists():
-            write_atomically(copy, encode(read_sample(sample), side, quality))
-        size += copy.stat().st_size
-        kept = {key: text for key, text in sample.columns.items() if key not in _OF_THE_FILE}
-        rows.append({**kept, "file": copy.relative_to(out).as_posix()})
-        if sys.stderr.isatty() and (number % 100 == 0 or number == len(samples)):
-            print(f"\r{manifest.name}: {number}/{len(samples)}", end="", file=sys.stderr)
+    copies = [images / f"{sample.row}.jpg" for sample in samples]
+    rows = [
+        {
+            **{key: text for key, text in sample.columns.items() if key not in _OF_THE_FILE},
+            "file": copy.relative_to(out).as_posix(),
+        }
+        for sample, copy in zip(samples, copies, strict=True)
+    ]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(out / manifest.name, text.getvalue().encode())
+    content, target = text.getvalue().encode(), out / manifest.name
+    if target.exists() and target.read_bytes() != content:
+        raise DatasetError(f"{target}: the copy of another manifest; give another --out")
+    size = 0
+    for number, (sample, copy) in enumerate(zip(samples, copies, strict=True), 1):
+        if not copy.exists():
+            write_atomically(copy, encode(read_sample(sample), side, quality))
+        size += copy.stat().st_size
+        if sys.stderr.isatty() and (number % 100 == 0 or number == len(samples)):
+            print(f"\r{manifest.name}: {number}/{len(samples)}", end="", file=sys.stderr)
+    write_atomically(target, content)
     return size
 
 
@@ -75,9 +82,9 @@ def main() -> int:
     parser.add_argument("--quality", type=int, default=80, help="of the JPEGs (default 80)")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    names = {manifest.name for manifest in arguments.manifests}
-    if len(names) < len(arguments.manifests):
-        parser.error("the manifests need different names")
+    stems = {manifest.stem for manifest in arguments.manifests}  # of the folders of images
+    if len(stems) < len(arguments.manifests):
+        parser.error("the manifests need different names, extensions aside")
     if any(one.resolve().parent == arguments.out.resolve() for one in arguments.manifests):
         parser.error("--out is the folder of a manifest, which the copy would replace")
     try:

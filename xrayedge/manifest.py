@@ -147,7 +147,7 @@ class OperatingPoint:
     specificity: Interval | None = None
 
     def __post_init__(self) -> None:
-        _name("an operating point", self.name)
+        check_name("an operating point", self.name)
         for name, weight in self.weights.items():
             _within(f"operating point {self.name}: weight of {name}", weight, *_WEIGHTS)
         _within(f"operating point {self.name}: abstain_below", self.abstain_below, 0.0, 1.0)
@@ -296,7 +296,7 @@ class Network:
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes are {self.classes!r}: at least two, each once")
         for name in self.classes:
-            _name("a class", name)
+            check_name("a class", name)
         _within("temperature", self.temperature, *_TEMPERATURES)
         preprocessing = self.preprocessing
         _within("preprocessing: size", preprocessing.size, 1, _LARGEST_INPUT)
@@ -379,8 +379,8 @@ class Manifest:
     reference: ReferenceHistograms | None = None
 
     def __post_init__(self) -> None:
-        _name("name", self.name)
-        _name("version", self.version)
+        check_name("name", self.name)
+        check_name("version", self.version)
         if not self.classifier.operating_points:
             raise ValueError("the classifier has no operating point")
         if self.reference and set(self.reference.probabilities) != set(self.classifier.classes):
@@ -392,9 +392,12 @@ def _within(what: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{what} is {value}, not {low} to {high}")
 
 
-def _name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
+    """`ValueError` unless a bundle may hold this name."""
     if not (0 < len(name) <= _LONGEST_NAME and name.isprintable()):
-        raise ValueError(f"{what} is {name[:_LONGEST_NAME]!r}")
+        raise ValueError(
+            f"{what} is {name[:_LONGEST_NAME]!r}, not 1 to {_LONGEST_NAME} printable characters"
+        )
 
 
 def _sha256(what: str, digest: str) -> None:

@@ -105,6 +105,10 @@ TRICKS = {
     "serial 0": xeb.pack(
         {MANIFEST: b"{}", "release.json": RELEASE.replace(b'"serial": 66', b'"serial": 0')}
     ),
+    "an infinite serial": xeb.pack(
+        {MANIFEST: b"{}", "release.json": RELEASE.replace(b'"serial": 66', b'"serial": 1e999')}
+    ),
+    "brackets in brackets": xeb.pack({MANIFEST: b"{}", "release.json": b"[" * 200_000}),
     "a path as name": xeb.pack(
         {MANIFEST: b"{}", "release.json": RELEASE.replace(b'"chest"', b'"../x"')}
     ),

@@ -1,5 +1,8 @@
 """Keys and signatures, against Debian's minisign."""
 
+import base64
+import errno
+import os
 import shutil
 import subprocess
 
@@ -8,6 +11,7 @@ from fleet.factory import NAME
 
 from xrayedge.errors import FleetError
 from xrayedge.fleet import PasswordNeededError, PublicKey, SecretKey, Store, fetch
+from xrayedge.fleet import minisign as minisign_format
 from xrayedge.fleet.minisign import verify
 
 needs_minisign = pytest.mark.skipif(
@@ -76,6 +80,31 @@ def test_a_key_is_never_overwritten(tmp_path):
     with pytest.raises(FleetError, match="never overwritten"):
         SecretKey.create().write(path)
     assert SecretKey.read(path) == key
+
+
+def test_half_a_key_is_not_left_where_the_disk_is_full(tmp_path, monkeypatch):
+    path, key = tmp_path / "k.key", SecretKey.create()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(FleetError, match="No space left"):
+            key.write(path)
+    key.write(path)
+    assert SecretKey.read(path) == key
+
+
+def test_a_damaged_key_with_a_password_says_so(tmp_path):
+    """Its limit on memory is 0: no scrypt has such parameters."""
+    packed = minisign_format._SECRET.pack(
+        b"Ed", b"Sc", b"B2", bytes(32), (1 << 64) - 1, 0, bytes(104)
+    )
+    path = tmp_path / "k.key"
+    path.write_text(f"untrusted comment: x\n{base64.b64encode(packed).decode()}\n")
+    with pytest.raises(FleetError, match="damaged"):
+        SecretKey.read(path, "open sesame")
 
 
 @pytest.mark.parametrize(

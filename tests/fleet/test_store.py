@@ -1,12 +1,15 @@
 """A device's life with signed models: installing, going back, new keys."""
 
+import errno
+from pathlib import Path
+
 import pytest
 from fleet.factory import NAME, make_bundle, version_in_use
 
 from xrayedge import Screener
 from xrayedge.bundle import SHIPPED, ModelBundle
 from xrayedge.errors import BundleError, FleetError
-from xrayedge.fleet import Keyring, SecretKey, Signed, Store, fetch, sign_keyring
+from xrayedge.fleet import Keyring, SecretKey, Signed, Store, fetch, sign, sign_keyring
 
 
 def signed_keyring(root, serial, roots, releases=(), revoked=()):
@@ -32,8 +35,6 @@ def test_a_model_that_does_not_pass_here_is_not_switched_to(
 ):
     """Its golden vectors are another model's."""
     from dataclasses import replace
-
-    from xrayedge.fleet import sign
 
     device.install(first)
     bundle = ModelBundle.load(make_bundle(tmp_path / "bad", "3.0"))
@@ -90,6 +91,15 @@ def test_a_first_run_that_never_succeeds_leads_back(device, first, second):
     assert version_in_use() == "1.0"
 
 
+def test_a_release_that_came_during_another_one_s_first_run_is_not_confirmed(device, first, second):
+    device.install(first)
+    device.start(NAME)
+    device.install(second)
+    device.confirm(NAME)  # by the process that runs 1.0
+    assert device.start(NAME).name.startswith("20-2.0")
+    assert device.start(NAME).name.startswith("10-1.0")  # 2.0 never confirmed its first run
+
+
 def test_a_slot_that_rots_is_left_at_the_next_start(device, first, second):
     device.install(first)
     slot = device.install(second).folder
@@ -132,6 +142,40 @@ def test_keys_are_rotated_and_revoked_without_a_network(device, manufacturer, fi
         device.install(fetch(manufacturer.release("3.0", 31, key=desk)))
     device.install(fetch(manufacturer.release("3.0", 32, key=next_desk)))
     assert version_in_use() == "3.0"
+
+
+def test_a_key_revoked_while_an_installation_waits_installs_nothing(
+    device, manufacturer, first, monkeypatch
+):
+    root, desk = manufacturer.root, manufacturer.desk
+    device.install(first)
+    device.follow(signed_keyring(root, 1, [root], [desk]))
+    verified = device._signer
+
+    def and_then_revoked(*arguments):
+        signer = verified(*arguments)
+        device.follow(signed_keyring(root, 2, [root], [], [desk]))
+        return signer
+
+    monkeypatch.setattr(device, "_signer", and_then_revoked)
+    with pytest.raises(FleetError, match="no longer trusted"):
+        device.install(fetch(manufacturer.release("2.0", 21, key=desk)))
+    assert version_in_use() == "1.0"
+
+
+def test_what_can_t_be_used_any_more_is_still_listed(device, manufacturer, first):
+    root, desk = manufacturer.root, manufacturer.desk
+    device.follow(signed_keyring(root, 1, [root], [desk]))
+    device.install(fetch(manufacturer.release("2.0-beta", 5, key=desk)))
+    device.follow(signed_keyring(root, 2, [root]))  # the desk's key is left out, not revoked
+    slot = device.install(first).folder
+    old, new = device.installed()
+    assert (old.version, old.serial, old.signer, old.in_use) == ("2.0-beta", 5, None, False)
+    assert "does not trust" in old.fault
+    assert (new.version, new.fault) == ("1.0", None)
+    (slot / "manifest.json").write_text("{")
+    assert [one.in_use for one in device.installed()] == [False, True]
+    assert "manifest.json" in device.installed()[1].fault
 
 
 def test_a_root_hands_over_to_the_next(device, manufacturer):
@@ -179,6 +223,33 @@ def test_a_slot_that_we_did_not_write_is_not_used(device, tmp_path):
         ModelBundle.load(NAME)
     with pytest.raises(FleetError, match="no model"):
         device.start(NAME)
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"format_version": 1, "serial": 1, "roots": [5]}', b"[" * 100_000]
+)
+def test_damaged_keys_are_named_with_what_to_do(device, content):
+    (device.root / "trust.json").write_bytes(content)
+    with pytest.raises(FleetError, match=r"trust\.json: .* remove it and trust the root key again"):
+        device.keyring()
+
+
+def test_files_that_can_t_be_read_are_not_called_damaged(device, first, monkeypatch):
+    device.install(first)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for ask in (device.keyring, lambda: device.serial(NAME)):
+        with pytest.raises(FleetError, match=r"can't be read \(Permission denied\)$"):
+            ask()
+
+
+def test_a_serial_of_zero_is_refused(manufacturer, tmp_path):
+    bundle = make_bundle(tmp_path / "own", "0.1")
+    with pytest.raises(FleetError, match="serial 0: a whole number from 1 on"):
+        sign(bundle, manufacturer.root, tmp_path / "own.xeb", serial=0)
 
 
 def test_a_store_that_can_t_be_written_says_so(manufacturer, tmp_path):

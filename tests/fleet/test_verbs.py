@@ -67,6 +67,7 @@ def test_a_stick_brings_keys_and_the_newest_release(desk):
     assert "does not trust" in run("install", stick, status=2)
     keys = ("--root", "root.pub", "--release", "next.pub")
     run("keyring", "--key", "root", "--serial", 1, *keys, "--out", "stick/keyring.json")
+    (stick / "0.xeb").mkdir()  # no file: the others are installed all the same
     assert "serial 5" in run("install", stick)
     assert version_in_use() == "2.0"
 
@@ -84,6 +85,8 @@ def test_one_line_says_what_is_wrong(desk):
     assert "not installed" in run("rollback", "nosuch", status=2)
     assert "not in minisign's format" in run("sign", "bundle-1.0", "--key", "root.pub", status=2)
     assert "never overwritten" in run("new-key", "root", status=2)
+    assert "not an address" in run("install", "http://[::1/x.xeb", status=2)
+    assert "there is no such file" in run("trust", ".", status=2)
 
 
 @pytest.fixture

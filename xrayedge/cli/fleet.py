@@ -170,9 +170,12 @@ def print_installed() -> None:
     table = Table("installed", "version", "serial", "signed by", "")
     for one in installed:
         in_use = "in use" if one.in_use else ""
-        signer = one.signer or "nobody"
+        signer = "not verified" if one.fault else one.signer or "nobody"
         table.add_row(one.name, one.version, str(one.serial or ""), signer, in_use)
     results.print(table)
+    for one in installed:
+        if one.fault:
+            messages.print(f"xrayedge: {one.fault}")
 
 
 def _in_words(installed: Installed) -> str:

@@ -9,12 +9,14 @@ from ..bundle import MANIFEST
 from ..errors import FleetError
 from . import xeb
 from .minisign import verify
-from .source import Signed, fetch, fetch_keyring, is_address, look
+from .source import fetch, fetch_keyring, is_address, look
 from .store import Installed, Store
 
 
 def install(store: Store, source: str, *, allow_unsigned: bool = False) -> Iterator[Installed]:
     """Install a release, or the newest of each model that a folder holds.
+
+    A generator: each release is installed when the next item is asked for, so use up the iterator.
 
     Parameters
     ----------
@@ -26,10 +28,15 @@ def install(store: Store, source: str, *, allow_unsigned: bool = False) -> Itera
     allow_unsigned
         Accept a bundle without a signature, though never from an address.
 
+    Yields
+    ------
+    Installed
+        Each model, as soon as it is in use.
+
     Raises
     ------
     FleetError
-        It was refused; see `Store.install`.
+        It was refused; see `Store.install`. What was yielded before stays installed.
     """
     folder = Path(source)
     if is_address(source) or not folder.is_dir():
@@ -57,14 +64,15 @@ def _newest(store: Store, paths: tuple[Path, ...]) -> list[Path]:
     """
     newest: dict[str, tuple[int, Path]] = {}
     for path in paths:
-        release = _release(store, fetch(path))
+        release = _release(store, path)
         if release is not None:
             newest[release.name] = max(newest.get(release.name, (0, path)), (release.serial, path))
     return [path for _, path in newest.values()] or list(paths)
 
 
-def _release(store: Store, offered: Signed) -> xeb.Release | None:
+def _release(store: Store, path: Path) -> xeb.Release | None:
     try:
+        offered = fetch(path)
         verify(offered.content, offered.signature or "", store.keyring().signers)
         return xeb.unpack(offered.content)[0]
     except FleetError:

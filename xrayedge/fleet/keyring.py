@@ -107,7 +107,7 @@ class Keyring:
             if isinstance(serial, bool) or not isinstance(serial, int) or serial < 0:
                 raise ValueError(f"serial is {serial!r}")
             return cls(serial, *(_keys(values[what]) for what in ("roots", "releases", "revoked")))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise FleetError("not a keyring, or a damaged one") from error
 
     def _repeats(self, new: Keyring) -> bool:

@@ -261,27 +261,34 @@ def _scrypt(password: str, salt: bytes, operations: int, memory: int) -> bytes:
     while log2 < 63 and 1 << log2 <= most // 2:
         log2 += 1
     parallel = 1 if bounded_by_operations else min(operations // 4 >> log2, 0x3FFFFFFF) // block
-    return hashlib.scrypt(
-        password.encode(),
-        salt=salt,
-        n=1 << log2,
-        r=block,
-        p=max(1, parallel),
-        maxmem=2 * _MAX_SCRYPT_BYTES - 2,  # the most that OpenSSL accepts
-        dklen=_SECRET_BODY.size,
-    )
+    try:
+        return hashlib.scrypt(
+            password.encode(),
+            salt=salt,
+            n=1 << log2,
+            r=block,
+            p=max(1, parallel),
+            maxmem=2 * _MAX_SCRYPT_BYTES - 2,  # the most that OpenSSL accepts
+            dklen=_SECRET_BODY.size,
+        )
+    except ValueError as error:
+        raise FleetError("the secret key is damaged: its password can't be checked") from error
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError as error:
+        raise FleetError(f"{path}: there already; a key is never overwritten") from error
+    except OSError as error:
+        raise FleetError(f"{path}: can't be written ({error.strerror})") from error
+    try:
         with open(descriptor, "w", encoding="ascii") as stream:  # noqa: PTH123 - no path
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-    except FileExistsError as error:
-        raise FleetError(f"{path}: there already; a key is never overwritten") from error
     except OSError as error:
+        path.unlink(missing_ok=True)  # half a key, which the next attempt would refuse to replace
         raise FleetError(f"{path}: can't be written ({error.strerror})") from error
 
 

@@ -40,13 +40,15 @@ def sign(
     BundleError
         There is no such bundle, or one of its files has been altered.
     FleetError
-        It has no golden vectors, so no device could test it, or the file can't be written.
+        It has no golden vectors, so no device could test it; ``serial`` is less than 1; or the
+        file can't be written.
     """
     bundle = ModelBundle.load(model)
     untried = [variant.file for variant in bundle.variants() if not variant.golden]
     if untried:
         raise FleetError(f"{bundle.folder}: no golden vectors of {untried[0]}; convert it again")
-    release = xeb.Release(bundle.name, bundle.version, serial or int(time.time()))
+    serial = int(time.time()) if serial is None else serial
+    release = xeb.Release(bundle.name, bundle.version, serial)
     content = xeb.pack({**read_bundle(bundle.folder), xeb.RELEASE: release.to_bytes()})
     path = out or Path(f"{release.name}-{release.version}{xeb.SUFFIX}")
     comment = f"xrayedge {release.name} {release.version} serial {release.serial}"
@@ -55,7 +57,13 @@ def sign(
 
 
 def write_keyring(keyring: Keyring, root: SecretKey, path: Path) -> None:
-    """Write a keyring and its signature; see `keyring.sign_keyring`."""
+    """Write a keyring, and its signature to ``PATH.minisig``.
+
+    Raises
+    ------
+    FleetError
+        See `keyring.sign_keyring`; or the files can't be written.
+    """
     _write(path, *sign_keyring(keyring, root))
 
 

@@ -58,8 +58,17 @@ class Folder:
 
 
 def is_address(source: str) -> bool:
-    """Whether a source is a web address rather than a path."""
-    return urllib.parse.urlsplit(source).scheme in _SCHEMES
+    """Whether a source is a web address rather than a path.
+
+    Raises
+    ------
+    FleetError
+        It starts like an address, and is none.
+    """
+    try:
+        return urllib.parse.urlsplit(source).scheme in _SCHEMES
+    except ValueError as error:
+        raise FleetError(f"{source}: not an address ({error})") from error
 
 
 def fetch(source: str | Path, largest: int = xeb.MAX_BYTES) -> Signed:
@@ -79,7 +88,7 @@ def fetch(source: str | Path, largest: int = xeb.MAX_BYTES) -> Signed:
         signature = _download(beside, _MAX_SIGNATURE_BYTES)
         return Signed(source, _download(source, largest), signature.decode(errors="replace"))
     path = Path(source)
-    beside_path = path.with_name(path.name + SIGNATURE_SUFFIX)
+    beside_path = Path(f"{path}{SIGNATURE_SUFFIX}")
     text = None
     if beside_path.exists():
         text = _read(beside_path, _MAX_SIGNATURE_BYTES).decode(errors="replace")

@@ -39,7 +39,7 @@ class State:
         Raises
         ------
         FleetError
-            The file is damaged.
+            The file is damaged, or can't be read.
         """
         try:
             values: Any = json.loads(path.read_bytes())
@@ -48,7 +48,9 @@ class State:
                 raise ValueError(f"serial is {state.serial!r}")
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise FleetError(f"{path}: can't be read ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError) as error:
             raise FleetError(
                 f"{path}: damaged; remove its folder and install the model again"
             ) from error

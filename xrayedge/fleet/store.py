@@ -21,11 +21,11 @@ from pathlib import Path
 
 from ..bundle import ModelBundle, shipped_bundles
 from ..errors import FleetError, XrayEdgeError
-from ..files import write_atomically
+from ..files import sync_folder, write_atomically
 from ..installed import LINK, SIGNATURE_FILE, UNSIGNED_FILE, models_folder
 from ..shipped import shipped_folder
 from . import source, xeb
-from .disk import remove, sync_folder, write_synced
+from .disk import remove, write_synced
 from .examine import examine
 from .keyring import Keyring
 from .minisign import PublicKey, verify
@@ -52,6 +52,9 @@ class Installed:
         The slot, a bundle's folder.
     in_use
         Whether the model's name refers to this slot.
+    fault
+        Why the slot can't be used now, such as an altered file or a key that is no longer trusted;
+        ``None`` if it can.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Installed:
     signer: str | None
     folder: Path
     in_use: bool
+    fault: str | None = None
 
 
 class Store:
@@ -89,9 +93,11 @@ class Store:
             return Keyring.from_bytes(path.read_bytes())
         except FileNotFoundError:
             return Keyring()
-        except (OSError, FleetError) as error:
+        except OSError as error:
+            raise FleetError(f"{path}: can't be read ({error.strerror})") from error
+        except FleetError as error:
             raise FleetError(
-                f"{path}: can't be read; remove it and trust the root key again"
+                f"{path}: {error}. If it is damaged, remove it and trust the root key again"
             ) from error
 
     def pin(self, root: PublicKey) -> None:
@@ -137,6 +143,8 @@ class Store:
             if signer is None:
                 return self._install_unsigned(release.name, release.version, files)
             with self._locked():
+                if signer not in self.keyring().signers:  # revoked while another process installed
+                    raise FleetError(f"signed with the key {signer.id}, which is no longer trusted")
                 state = self._state(release.name)
                 digest = hashlib.blake2b(offered.content).hexdigest()
                 if release.serial < state.serial:
@@ -221,9 +229,9 @@ class Store:
     # Using
 
     def installed(self) -> tuple[Installed, ...]:
-        """Every slot of every model, by name and serial."""
+        """Every slot of every model, by name, then oldest first."""
         return tuple(
-            self._describe(slot)
+            self._listed(name, slot)
             for name in self._names()
             for slot in sorted(self._slots(name), key=lambda slot: (slot.stat().st_mtime, slot))
         )
@@ -261,10 +269,13 @@ class Store:
         raise FleetError(f"no model {name!r} is installed that may be used; {_REMEDY}")
 
     def confirm(self, name: str) -> None:
-        """Record that the model's first run on this device succeeded."""
+        """Record that the first run of the model that `start` returned succeeded.
+
+        A release that was installed since then has not run yet; nothing is recorded of it.
+        """
         with self._locked():
             state = self._state(name)
-            if state.first_run is not None:
+            if state.started:
                 self._write_state(name, replace(state, first_run=None, started=False))
 
     def rollback(self, name: str) -> Path:
@@ -363,6 +374,17 @@ class Store:
             signer = self._verify_slot(slot, keyring.signers + keyring.revoked).id
         in_use = self._current(bundle.name) == slot
         return Installed(bundle.name, bundle.version, serial, signer, slot, in_use)
+
+    def _listed(self, name: str, slot: Path) -> Installed:
+        """`_describe`, also of a slot that is damaged or whose key is no longer trusted."""
+        try:
+            return self._describe(slot)
+        except (XrayEdgeError, OSError) as error:
+            serial, _, version = slot.name.rpartition("-")[0].partition("-")
+            known = int(serial) if serial.isdecimal() else None
+            return Installed(
+                name, version, known, None, slot, self._current(name) == slot, str(error)
+            )
 
     def _names(self) -> list[str]:
         return sorted(path.parent.name for path in self.root.glob(f"*/{_SLOTS}"))

@@ -80,6 +80,8 @@ class Release:
             release = cls(str(values["name"]), str(values["version"]), int(values["serial"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FleetError(f"damaged {RELEASE}") from error
+        except (OverflowError, RecursionError) as error:  # an infinite number, or deep nesting
+            raise FleetError(f"damaged {RELEASE}") from error
         if release.to_bytes() != content:
             raise FleetError(f"{RELEASE} is not as xrayedge writes it")
         return release
