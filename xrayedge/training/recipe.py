@@ -279,22 +279,12 @@ RECIPES = {
         set_balance=None,
         keep="best",
     ),
-    # For a whole VGG16, whose first two blocks stay frozen: as `vgg16` 0.3.0 was trained, with
-    # `ROBUST`. In the second, small sets weigh more.
+    # For a whole VGG16, whose first three blocks stay frozen.
     "vgg16-hospitals": replace(
         _HOSPITALS,
         name="vgg16-hospitals",
-        phases=(Phase(epochs=6, learning_rate=1e-4, first_block=3),),
-        augmentation=ROBUST_LUNGS,
+        phases=(Phase(epochs=5, learning_rate=1e-4, first_block=4),),
         dropout=0.2,
-    ),
-    "vgg16-hospitals-fine": replace(
-        _HOSPITALS,
-        name="vgg16-hospitals-fine",
-        phases=(Phase(epochs=8, learning_rate=6e-5, first_block=3),),
-        augmentation=ROBUST_LUNGS,
-        dropout=0.2,
-        set_balance=0.5,
     ),
     "frontal": Recipe(
         name="frontal",
