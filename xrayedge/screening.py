@@ -30,8 +30,8 @@ from .streams import in_order
 if TYPE_CHECKING:
     from .site import SiteProfile
 
-#: Images whose shorter side has fewer pixels are rejected: half of `vgg16`'s input. It is a rule of
-#: its own: a model with a larger input gets such an image enlarged.
+#: Images whose shorter side has fewer pixels are rejected, whatever the model: one with a larger
+#: input gets an image enlarged.
 MIN_SIDE = 112
 
 
