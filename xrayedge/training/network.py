@@ -7,7 +7,8 @@ class activation map (Zhou et al. 2016), so an explanation costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,17 @@ _RARE = -2.0  # logit
 
 _PLACES = 60  # of each image, for `patches`
 _BATCH = 8
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Set Keras' dtype policy inside a ``with`` block; the previous one returns at its end."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,15 @@ from ..errors import RunError
 from ..scores import softmax
 from .calibration import doubts, fit_temperature, fit_threshold
 from .losses import LabelledAccuracy, MapLoss, SourceAwareCrossentropy, accuracy
-from .network import ARCHITECTURES, activation_map_model, adopt, build, load_imagenet, split
+from .network import (
+    ARCHITECTURES,
+    activation_map_model,
+    adopt,
+    build,
+    dtype_policy,
+    load_imagenet,
+    split,
+)
 from .recipe import Phase, Recipe
 from .run import CHECKPOINT, MODEL, RECORD, Epoch, RunRecord, own_run
 from .sampling import TrainingBatches, source_targets, unvaried_targets
@@ -87,9 +95,7 @@ def _train(
     samples = dataset.split("train")
     validation = _validation(dataset, recipe)
     first = 0
-    previous_policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
-    try:
+    with dtype_policy(recipe.precision):
         keras.utils.set_random_seed(recipe.seed)
         whole = build_network(recipe, len(dataset.classes), recipe.dropout)
         if start is not None:
@@ -133,8 +139,6 @@ def _train(
                 )
                 record = recorder.record
             first += phase.epochs
-    finally:
-        keras.config.set_dtype_policy(previous_policy)
     return finish(record, out, validation)
 
 
@@ -235,12 +239,8 @@ def build_network(recipe: Recipe, classes: int, dropout: float = 0.0) -> keras.M
 
 def build_float32(recipe: Recipe, classes: int) -> keras.Model:
     """The recipe's network, untrained, in float32 whatever Keras' policy is."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
+    with dtype_policy("float32"):
         return build_network(recipe, classes)
-    finally:
-        keras.config.set_dtype_policy(policy)
 
 
 def _compile(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...data import Dataset, read_sample
 from ...errors import RunError
 from ..losses import Distillation, LabelledAccuracy
-from ..network import activation_map_model
+from ..network import activation_map_model, dtype_policy
 from ..recipe import Phase, Recipe
 from ..run import RECORD, RunRecord
 from ..sampling import source_targets
@@ -166,9 +166,7 @@ def learn(
         record = found
     folder.mkdir(parents=True, exist_ok=True)
     recipe, (phase,) = record.recipe, record.recipe.phases
-    previous_policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
-    try:
+    with dtype_policy(recipe.precision):
         keras.utils.set_random_seed(recipe.seed)
         whole = build_network(recipe, len(record.classes))
         student = activation_map_model(whole)
@@ -177,9 +175,8 @@ def learn(
         if done:
             student = resume(folder, student, fresh_phase=False)
         else:
-            keras.config.set_dtype_policy("float32")
-            whole.set_weights(begin().get_weights())
-            keras.config.set_dtype_policy(recipe.precision)
+            with dtype_policy("float32"):
+                whole.set_weights(begin().get_weights())
             student.compile(
                 optimizer=keras.optimizers.AdamW(
                     schedule(at_its_width(recipe), len(batches)),
@@ -204,8 +201,6 @@ def learn(
                 shuffle=False,  # the batches are random already, and must be again on resuming
                 verbose=0,
             )
-    finally:
-        keras.config.set_dtype_policy(previous_policy)
     finish(recorder.record, folder, (material.inputs, material.labels))
 
 

@@ -18,7 +18,7 @@ from ...data import Dataset
 from ...errors import RunError
 from ...files import write_atomically
 from ...preprocessing import Preprocessing
-from ..network import activation_map_model
+from ..network import activation_map_model, dtype_policy
 from ..recipe import Recipe
 from ..run import MODEL, RunRecord
 from ..sampling import TrainingBatches
@@ -92,16 +92,12 @@ class Teachers:
     @cached_property
     def _models(self) -> list[keras.Model]:
         models = []
-        policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self._precision)
-        try:
+        with dtype_policy(self._precision):
             for folder, record in zip(self._folders, self.records, strict=True):
                 model = build_network(record.recipe, len(record.classes))
                 saved = keras.saving.load_model(folder / MODEL, compile=False)
                 model.set_weights(saved.get_weights())
                 models.append(activation_map_model(model))
-        finally:
-            keras.config.set_dtype_policy(policy)
         return models
 
 
