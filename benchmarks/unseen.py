@@ -30,7 +30,7 @@ from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.files import write_atomically
 from xrayedge.training.averaging import average
 from xrayedge.training.bundles import finished_run
-from xrayedge.training.recipe import RECIPES, ROBUST_LUNGS, Recipe
+from xrayedge.training.recipe import RECIPES, ROBUST, Recipe
 from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.scoring import predict
 from xrayedge.training.train import train
@@ -87,7 +87,7 @@ def _without_siim(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
 
 
 def _robust(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
-    return replace(recipe, augmentation=ROBUST_LUNGS), dataset
+    return replace(recipe, augmentation=replace(ROBUST, lung_crop=0.2)), dataset
 
 
 ABLATIONS: dict[str, Callable[[Recipe, Dataset], tuple[Recipe, Dataset]]] = {

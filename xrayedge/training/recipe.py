@@ -206,9 +206,6 @@ ROBUST = Augmentation(
     noise=0.02,
 )
 
-#: The same where lung boxes are known.
-ROBUST_LUNGS = replace(ROBUST, lung_crop=0.2)
-
 #: Where the data hold many hospitals already.
 _PLAIN = Augmentation(blur=0.2, erase=0.1, lung_crop=0.2)
 
