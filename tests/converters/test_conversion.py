@@ -146,17 +146,22 @@ def test_variants_are_chosen_by_format_and_precision():
         variants_of(["onnx"], ["float16"])
 
 
-def test_a_dead_network_is_named_before_int8_makes_numbers_of_it(trained, tmp_path):
-    run = trained["classifier"]
-    dead = keras.saving.load_model(run.folder / MODEL, compile=False)
-    layer = equalisation.convolutions(dead)[1]
+def with_bias(run, folder, number, value):
+    """The run with one convolution's bias set to a value, and that convolution's name."""
+    model = keras.saving.load_model(run.folder / MODEL, compile=False)
+    layer = equalisation.convolutions(model)[number]
     kernel, bias = layer.get_weights()
-    layer.set_weights([kernel, np.full_like(bias, -1e6)])
-    dead.save(tmp_path / MODEL)
-    told_of = rf"{tmp_path}: {layer.name} outputs nothing .* lower learning rate"
+    layer.set_weights([kernel, np.full_like(bias, value)])
+    model.save(folder / MODEL)
+    return replace(run, folder=folder), layer.name
+
+
+def test_a_dead_network_is_named_before_int8_makes_numbers_of_it(trained, tmp_path):
+    run, layer = with_bias(trained["classifier"], tmp_path, 1, -1e6)
+    told_of = rf"{tmp_path}: {layer} outputs nothing .* lower learning rate"
     with pytest.raises(ConversionError, match=told_of):
         convert(
-            replace(run, folder=tmp_path),
+            run,
             trained["frontal"],
             tmp_path / "bundle",
             name="dead",
@@ -166,15 +171,10 @@ def test_a_dead_network_is_named_before_int8_makes_numbers_of_it(trained, tmp_pa
 
 
 def test_a_network_without_finite_values_is_refused(trained, tmp_path):
-    run = trained["classifier"]
-    broken = keras.saving.load_model(run.folder / MODEL, compile=False)
-    layer = equalisation.convolutions(broken)[-1]
-    kernel, bias = layer.get_weights()
-    layer.set_weights([kernel, np.full_like(bias, np.nan)])
-    broken.save(tmp_path / MODEL)
+    run, _ = with_bias(trained["classifier"], tmp_path, -1, np.nan)
     with pytest.raises(ConversionError, match=rf"{tmp_path}: .* not finite"):
         convert(
-            replace(run, folder=tmp_path),
+            run,
             trained["frontal"],
             tmp_path / "bundle",
             name="broken",

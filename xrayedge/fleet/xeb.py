@@ -78,9 +78,14 @@ class Release:
             if values.pop("format_version") != FORMAT_VERSION:
                 raise FleetError("the release is of a newer format: update xrayedge on the device")
             release = cls(str(values["name"]), str(values["version"]), int(values["serial"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FleetError(f"damaged {RELEASE}") from error
-        except (OverflowError, RecursionError) as error:  # an infinite number, or deep nesting
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise FleetError(f"damaged {RELEASE}") from error
         if release.to_bytes() != content:
             raise FleetError(f"{RELEASE} is not as xrayedge writes it")
