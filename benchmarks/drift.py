@@ -112,7 +112,7 @@ def long_run(judge: Judge, sources: Mapping[str, list[Image]], rng: np.random.Ge
         first, rest = drawn[:REFERENCE_IMAGES], drawn[REFERENCE_IMAGES:]
         alarms += judge.first_alarm(first, rest, FIRST_LOOK) is not None
     return (
-        f"All {len(images)} images of {name} one after another raised it in {alarms} of "
+        f"All {len(images)} images of {name}, one after another, raised it in {alarms} of "
         f"{PAIR_DRAWS} streams, checked every {LOOK_EVERY} images."
     )
 
