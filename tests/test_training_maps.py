@@ -14,14 +14,14 @@ from xrayedge.errors import RunError
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
-from xrayedge.training.distillation import distil
+from xrayedge.training.distillation import Teachers, Views, distil
 from xrayedge.training.losses import MapLoss, map_loss_targets, targets
 from xrayedge.training.network import activation_map_model
 from xrayedge.training.pruning import prune
 from xrayedge.training.recipe import RECIPES, Phase
 from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.sampling import TrainingBatches, opacity_targets, sampling_weights
-from xrayedge.training.train import build_network, train
+from xrayedge.training.train import build_network, map_loss, train
 
 STRETCH = Preprocessing(size=64, fit="stretch", equalisation="none")
 STILL = {one.name: 0.0 for one in fields(Augmentation)}
@@ -231,6 +231,29 @@ def test_a_student_learns_its_teachers_maps_and_the_labels(discs, runs, tmp_path
         distil(runs / "plain", teachers, discs, tmp_path / "out", **settings)
     with pytest.raises(RunError, match="no channel for opacities"):
         distil(runs / "everything", [runs / "plain"], discs, tmp_path / "none")
+
+
+def test_blended_images_teach_what_the_teachers_say_and_no_label(discs, runs, tmp_path):
+    teachers = Teachers([runs / "everything"])
+    recipe = RECIPES["hospitals"].for_network_of(teachers.records[0].recipe)
+
+    def seen(share):
+        folder = tmp_path / str(share)
+        views = Views(folder, teachers, discs, recipe, (3, 3), count=1, blended=share)
+        loss = map_loss(recipe, discs.classes).call(views.targets, views.maps.reshape(-1, 3, 3, 3))
+        return views, np.asarray(loss)
+
+    (plain, plain_loss), (some, some_loss), (every, every_loss) = map(seen, (0.0, 0.5, 1.0))
+    assert (plain_loss > 0).all()
+    assert every_loss == pytest.approx(0.0)
+    changed = (some.inputs != plain.inputs).any(axis=(1, 2, 3))
+    assert 0.3 < changed.mean() < 0.7
+    assert (some_loss[~changed] == plain_loss[~changed]).all()
+    assert some_loss[changed] == pytest.approx(0.0)
+    # A blend of two images lies between them, and so do its grey values.
+    assert every.inputs.std() < plain.inputs.std()
+    found = teachers.maps([image[..., 0] for image in some.inputs[changed][:4]], (3, 3))
+    assert found.ravel() == pytest.approx(some.maps[changed][:4].ravel(), abs=1e-4)
 
 
 def test_what_a_batch_shows_depends_on_the_epoch_alone(discs):

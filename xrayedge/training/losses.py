@@ -98,6 +98,12 @@ def map_loss_targets(
     return np.concatenate([np.reshape(part, (count, -1)) for part in parts], axis=1, dtype="f4")
 
 
+def unlabel(targets: NDArray[np.float32], row: int, classes: int) -> None:
+    """Take everything that is known about one image out of `map_loss_targets`, in place."""
+    targets[row, :classes] = 0.0
+    targets[row, 2 * classes :] = 0.0  # the rivals between are no label
+
+
 def label_columns(classes: int) -> int:
     """The number of columns of `map_loss_targets` before the map."""
     return 2 * classes + 2

@@ -72,8 +72,9 @@ def lesson(
     label_weight: float,
     count: int,
     on_view: Callable[[int, int], None] | None,
+    blended: float = 0.0,
 ) -> Lesson:
-    """Views in ``folder`` and the validation of a network of the recipe.
+    """Views in ``folder`` and the validation of a network of the recipe; see `Views`.
 
     Raises
     ------
@@ -84,7 +85,7 @@ def lesson(
     if not samples:
         raise RunError("the temperature is fitted on the split val, which holds no images")
     places = places_of(recipe, len(dataset.classes))
-    views = Views(folder, teachers, dataset, recipe, places, count, on_view)
+    views = Views(folder, teachers, dataset, recipe, places, count, on_view, blended)
     inputs, wanted = map_validation(samples, dataset, recipe, places)
     maps = teachers.maps([read_sample(sample) for sample in samples], places)
     labels = source_targets(samples, dataset.classes)

@@ -20,6 +20,9 @@ from .views import VIEWS, Teachers
 
 #: Higher than in pruning: the teachers make errors that the labels correct.
 LABEL_WEIGHT = 0.5
+#: Half of the images are blends: the teachers have learned the others, and so say little more about
+#: those than their labels do.
+BLENDED = 0.5
 DISTIL = Phase(epochs=4, learning_rate=5e-4, first_block=1)
 
 
@@ -100,7 +103,14 @@ def distil(
     )
     with own_run(out):
         material = lesson(
-            views or out / "views", shown_by, dataset, recipe, LABEL_WEIGHT, view_count, on_view
+            views or out / "views",
+            shown_by,
+            dataset,
+            recipe,
+            LABEL_WEIGHT,
+            view_count,
+            on_view,
+            BLENDED,
         )
         learn(begin, record, out, material, progress)
         if views is None:

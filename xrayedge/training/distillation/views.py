@@ -18,6 +18,7 @@ from ...data import Dataset
 from ...errors import RunError
 from ...files import write_atomically
 from ...preprocessing import Preprocessing
+from ..losses import unlabel
 from ..network import activation_map_model, dtype_policy
 from ..recipe import Recipe
 from ..run import MODEL, RunRecord
@@ -124,6 +125,9 @@ class Views:
         Number of views of each image.
     on_view
         Called after each view: how many of how many are done.
+    blended
+        Share of the images that are blended with another one (Zhang et al. 2018). They have no
+        label: the student learns what the teachers make of them (Beyer et al. 2022).
 
     Raises
     ------
@@ -140,6 +144,7 @@ class Views:
         places: tuple[int, int],
         count: int = VIEWS,
         on_view: Callable[[int, int], None] | None = None,
+        blended: float = 0.0,
     ) -> None:
         self._folder = folder
         self._key = folder / "made-of.json"
@@ -151,6 +156,7 @@ class Views:
             "teachers": [record.to_dict() for record in teachers.records],
             "data": dataset.digest(),
             **{name: varied_by[name] for name in (*decisive, "opacity", "not_healthy")},
+            "blended": blended,
         }
         if not self._key.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -167,6 +173,8 @@ class Views:
                     dataset.split("train"), dataset.classes, varying, epoch=view, places=places
                 )
                 images, labels = _varied(batches)
+                rng = np.random.default_rng([recipe.seed, view])
+                images = _blend(images, labels, len(dataset.classes), blended, rng)
                 if not shown.exists():
                     preprocess = recipe.preprocessing.apply
                     _save_array(shown, np.stack([preprocess(image) for image in images]))
@@ -200,6 +208,24 @@ def _varied(batches: TrainingBatches) -> tuple[list[NDArray[np.uint8]], NDArray[
         images += some
         labels.append(of_them)
     return images, np.concatenate(labels)
+
+
+def _blend(
+    images: Sequence[NDArray[np.uint8]],
+    labels: NDArray[np.float32],
+    classes: int,
+    share: float,
+    rng: np.random.Generator,
+) -> list[NDArray[np.uint8]]:
+    """Blend a share of the images with others, and take their labels out of ``labels``."""
+    result = list(images)
+    for index in np.flatnonzero(rng.random(len(images)) < share).tolist():
+        own, other = images[index], images[int(rng.integers(len(images)))]
+        other = np.asarray(cv2.resize(other, own.shape[::-1], interpolation=cv2.INTER_AREA))
+        weight = rng.random()
+        result[index] = np.asarray(cv2.addWeighted(own, weight, other, 1.0 - weight, 0.0), np.uint8)
+        unlabel(labels, index, classes)
+    return result
 
 
 def _save_array(file: Path, values: NDArray[Any]) -> None:
