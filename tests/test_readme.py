@@ -38,7 +38,7 @@ def test_the_snippet_for_embedding_runs_as_pasted(chest, tmp_path, monkeypatch, 
     (tmp_path / "inbox" / "one.dcm").write_bytes(chest.read_bytes())
     monkeypatch.chdir(tmp_path)
     exec(compile(snippet, str(page), "exec"), {})
-    assert capsys.readouterr().out == "inbox/one.dcm covid\n"
+    assert capsys.readouterr().out == "inbox/one.dcm pneumonia\n"
 
 
 def test_readme_links_every_page_of_docs():

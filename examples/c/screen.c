@@ -1,8 +1,8 @@
 /*
  * screen BUNDLE WIDTH HEIGHT [any] < grey: screens one image, WIDTH * HEIGHT bytes, bones bright.
  * With "any" the frontal check rejects nothing, for test images such as the golden ones.
- * It can't enlarge: both sides need at least as many pixels as the classifier's input, 144 for
- * vgg16-edge 0.5.0. xrayedge itself accepts smaller images, from MIN_SIDE on.
+ * It can't enlarge: both sides need at least as many pixels as the classifier's input, 160 for
+ * vgg16-edge 0.6.0. xrayedge itself accepts smaller images, from MIN_SIDE on.
  * Exit status: 0 screened, 1 rejected, 2 an error. Research software, not a medical device.
  */
 #include <math.h>

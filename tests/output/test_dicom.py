@@ -79,13 +79,13 @@ def said(report):
 def test_the_report_holds_finding_probabilities_model_and_disclaimer(
     screening, chest, original, tmp_path
 ):
-    report = written(structured_report(screening, chest), tmp_path / "report.dcm")
+    found_covid = replace(screening, label="covid")
+    report = written(structured_report(found_covid, chest), tmp_path / "report.dcm")
     assert report.SOPClassUID == pydicom.uid.ComprehensiveSRStorage
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert report.StudyInstanceUID == original.StudyInstanceUID
     assert report.PatientID == original.PatientID
     found = said(report)
-    assert screening.label == "covid"
     assert found["Finding"].CodeValue == "840544004"
     assert found["Finding"].CodeMeaning.startswith("Suspected")
     for name, probability in screening.probabilities.items():

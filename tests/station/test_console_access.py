@@ -287,7 +287,7 @@ def test_the_keyboard_alone_screens_looks_and_finds_its_way(visit):
     tab_to("#example")
     page.keyboard.press("Enter")
     visit.finished(but=[visit.shown])
-    page.locator("#announce", has_text="COVID-19 suspected").wait_for()
+    page.locator("#announce", has_text="Pneumonia suspected").wait_for()
     page.locator("#no-image").wait_for(state="hidden")
     tab_to("canvas.image", 200)
     page.keyboard.press("ArrowLeft")

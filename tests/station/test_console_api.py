@@ -70,7 +70,7 @@ def test_an_image_gets_its_result(client, chest, screened):
     assert re.fullmatch("[0-9a-f]{32}", screened["id"])
     assert (screened["origin"], screened["state"]) == ("browser", "done")
     result = screened["result"]
-    assert (result["label"], result["certain"], result["model"]) == ("covid", True, "vgg16-edge")
+    assert (result["label"], result["certain"], result["model"]) == ("pneumonia", True, "vgg16-edge")
     assert sum(result["probabilities"].values()) == pytest.approx(1.0)
     assert result["opacities"]
     assert {"source", "fit"}.isdisjoint(result)
@@ -98,8 +98,8 @@ def test_the_image_and_its_heatmap_lie_on_each_other(client, station, chest, scr
     activation_map = station.state.store.jobs.activation_map(job.id)
     classes = list(screened["result"]["probabilities"])
     found = activation_map[:, :, : len(classes)]
-    covid = classes.index("covid")
-    evidence = found[:, :, covid] - np.delete(found, covid, axis=2).mean(axis=2)
+    shown = classes.index(screened["result"]["label"])
+    evidence = found[:, :, shown] - np.delete(found, shown, axis=2).mean(axis=2)
     row, column = np.unravel_index(evidence.argmax(), evidence.shape)
     rows, columns = evidence.shape
     strongest = alpha[
@@ -139,7 +139,7 @@ def test_the_example_is_new_each_time_and_goes_to_nobody(client):
     first, second = (client.post(f"{API}/example").json()["id"] for _ in range(2))
     assert first != second
     found = finished(client, second)
-    assert (found["result"]["label"], found["origin"]) == ("covid", "browser")
+    assert (found["result"]["label"], found["origin"]) == ("pneumonia", "browser")
     assert found["deliveries"] == []
     assert client.get(f"{API}/station").json()["example"] is True
 
@@ -180,10 +180,10 @@ def test_the_history_is_searched_by_time_and_result(client, screened, refused):
         found = client.get(f"{API}/screenings", params={"limit": 200, **asked}).json()
         return {one["id"]: one for one in found["screenings"]}
 
-    assert all(one["result"]["label"] == "covid" for one in search(result="covid").values())
-    assert screened["id"] in search(result="covid,healthy")
+    assert all(one["result"]["label"] == "pneumonia" for one in search(result="pneumonia").values())
+    assert screened["id"] in search(result="pneumonia,healthy")
     assert set(search(result="refused")) >= {refused["id"]}
-    assert screened["id"] not in search(result="refused,uncertain,healthy,pneumonia")
+    assert screened["id"] not in search(result="refused,uncertain,healthy,covid")
     at = screened["received"]
     assert screened["id"] in search(since=at)
     assert screened["id"] not in search(until=at)
@@ -199,10 +199,10 @@ def test_the_export_runs_no_formula(client, station, chest, screened):
     finished(client, public)
     formula = "UPDATE jobs SET result = json_set(result, '$.tags.body_part', '=1+1')"
     alter(station, f"{formula} WHERE file = ?", f"{public}.dcm")
-    answer = client.get(f"{API}/screenings.csv", params={"result": "covid"})
+    answer = client.get(f"{API}/screenings.csv", params={"result": "pneumonia"})
     assert answer.headers["content-type"].startswith("text/csv")
     rows = {row["id"]: row for row in csv.DictReader(io.StringIO(answer.text))}
-    assert rows[screened["id"]]["label"] == "covid"
+    assert rows[screened["id"]]["label"] == "pneumonia"
     assert rows[public]["body_part"] == "'=1+1"
     assert all(row["state"] == "done" for row in rows.values())
 

@@ -104,7 +104,7 @@ def test_every_transfer_syntax_gets_its_results_into_its_study(namespace, pacs, 
     station.wait_until_done(len(variants), 2 * len(variants))
     paths = [path for path, _ in variants.values()]
     assert delivered(pacs) == expected(paths)
-    assert {job.result["label"] for job in station.jobs()} == {"covid"}
+    assert {job.result["label"] for job in station.jobs()} == {"pneumonia"}
     wait_for(lambda: all(send.state == "committed" for send in station.sends()), "all is committed")
     # The same once more is taken, and makes nothing new.
     assert namespace.store(paths[0], port=11112, options=["-xe"]).returncode == 0

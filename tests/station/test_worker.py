@@ -42,7 +42,7 @@ def test_a_job_gets_its_result_and_one_object_a_kind(chest, leg, state):
     later = put(state, chest, "1.2.5")
     work(state, StationConfig(destinations=(PACS, Destination("web", kinds=("sr",)))))
     job = state.store.jobs.get(shown)
-    assert (job.state, job.result["label"], job.result["source"]) == ("done", "covid", job.file)
+    assert (job.state, job.result["label"], job.result["source"]) == ("done", "pneumonia", job.file)
     assert sorted((one.kind, one.destination) for one in state.store.sends.search(job=shown)) == [
         *(("sc", "pacs"), ("sr", "pacs"), ("sr", "web")),
     ]
