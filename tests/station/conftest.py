@@ -1,5 +1,21 @@
+import logging
+
 import pytest
 from pacs import Namespace
+
+
+@pytest.fixture(scope="module", autouse=True)
+def other_tests_hear_pydicom():
+    """A station silences the libraries of its whole process, which here runs other tests too."""
+    from pydicom import config
+
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+    levels = [one.level for one in loggers]
+    mode = config.settings.reading_validation_mode
+    yield
+    config.settings.reading_validation_mode = mode
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture
