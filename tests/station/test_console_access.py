@@ -287,7 +287,10 @@ def test_the_keyboard_alone_screens_looks_and_finds_its_way(visit):
     tab_to("#example")
     page.keyboard.press("Enter")
     visit.finished(but=[visit.shown])
-    page.locator("#announce", has_text="Pneumonia suspected").wait_for()
+    # An earlier test may have chosen another operating point, with another result.
+    verdict = page.locator("#verdict").inner_text()
+    assert verdict.endswith("suspected")
+    page.locator("#announce", has_text=verdict).wait_for()
     page.locator("#no-image").wait_for(state="hidden")
     tab_to("canvas.image", 200)
     page.keyboard.press("ArrowLeft")
