@@ -5,8 +5,10 @@ r"""How well hospitals that training never saw are read; writes docs/unseen.md.
 BUNDLE is a model that has seen none of the sites in `FOLDS`. For each fold the recipe `hospitals`
 continues from it on all other images; the temperature and the operating point come from the split
 `val` of those. Then the fold's sites are scored, without the split `test`, which stays for the
-product. With `--ablate`, the first fold is also trained with the changes in `ABLATIONS`. Finished
-trainings are reused, an interrupted one resumes.
+product. With `--self-distil`, each network then teaches a copy of itself, as `xrayedge distil` does
+with larger ones: blends without labels, and images in the disguise of another hospital. With
+`--ablate`, the first fold is also trained with the changes in `ABLATIONS`. Finished trainings are
+reused, an interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.files import write_atomically
 from xrayedge.training.averaging import average
 from xrayedge.training.bundles import finished_run
+from xrayedge.training.distillation import distil
 from xrayedge.training.recipe import RECIPES, ROBUST, Recipe
 from xrayedge.training.run import MODEL, RunRecord
 from xrayedge.training.scoring import predict
@@ -96,6 +99,8 @@ ABLATIONS: dict[str, Callable[[Recipe, Dataset], tuple[Recipe, Dataset]]] = {
     "without SIIM": _without_siim,
     "with `ROBUST` augmentation": _robust,
 }
+
+SELF_DISTIL_EPOCHS = 3
 
 METRICS = {
     "COVID-19 v healthy, AUC": "auc/covid_v_healthy",
@@ -187,6 +192,26 @@ def learn(
     )
 
 
+def taught(teacher: Path, dataset: Dataset, run: Path, views: int, precision: str) -> Path:
+    """Teach a copy of a network by the network itself, unless that is done; its run."""
+    name = f"{run.parent.name}, {run.name}"
+    if not RunRecord.is_finished(run):
+        distil(
+            teacher,
+            [teacher],
+            dataset,
+            run,
+            view_count=views,
+            epochs=SELF_DISTIL_EPOCHS,
+            changes={"precision": precision},
+            progress=lambda number, total, epoch: print(
+                f"{name}: epoch {number}/{total}, loss {epoch.loss:.4f}, {epoch.seconds:.0f} s",
+                flush=True,
+            ),
+        )
+    return run
+
+
 def judge(
     fold: Sequence[Site],
     dataset: Dataset,
@@ -195,9 +220,13 @@ def judge(
     folder: Path,
     *,
     size: int | None = None,
+    views: int | None = None,
     change: Callable[[Recipe, Dataset], tuple[Recipe, Dataset]] | None = None,
 ) -> Judged:
-    """Train without the fold's sites by one recipe after another, average, and score them."""
+    """Train without the fold's sites by one recipe after another, average, and score them.
+
+    With ``views``, what is scored is a copy of that network, taught by it with so many views.
+    """
     left_out = [(site.column, site.value) for site in fold]
     left_in = learnt = dataset.without(left_out)
     runs: list[Path] = []
@@ -210,6 +239,8 @@ def judge(
     run = folder / "mean" if len(runs) > 1 else runs[0]
     if not RunRecord.is_finished(run):
         average(runs, learnt, run)
+    if views:
+        run = taught(run, learnt, folder / "distilled", views, recipes[0].precision)
     record = RunRecord.read(run)
 
     def scores(samples: Sequence[Sample]) -> NDArray[np.float64]:
@@ -240,11 +271,17 @@ def document(
     ablated: Mapping[str, Judged],
     recipes: Sequence[Recipe],
     size: int,
+    views: int | None,
     start: RunRecord,
 ) -> str:
     """The Markdown page."""
     lessons = ", then ".join(f"`{recipe.name}` for {recipe.epochs} epochs" for recipe in recipes)
     lessons += ", and their mean" if len(recipes) > 1 else ""
+    if views:
+        lessons += (
+            f". Each then taught a copy of itself with {views} views of its images, half of them\n"
+            f"blends of two, in the disguise of another hospital, in {SELF_DISTIL_EPOCHS} passes"
+        )
     bundle = start.bundle or {}
     began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
     rows = {
@@ -304,6 +341,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="of the first recipe; default: its own")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
     parser.add_argument(
+        "--self-distil", type=int, metavar="VIEWS", help="then teach a copy with so many views"
+    )
+    parser.add_argument(
         "--ablate",
         nargs="*",
         choices=list(ABLATIONS),
@@ -328,7 +368,15 @@ def main() -> None:
         known = RunRecord.read(start)
         size = arguments.size or known.recipe.preprocessing.size
         folds = [
-            judge(fold, dataset, start, recipes, arguments.out / f"fold-{number}", size=size)
+            judge(
+                fold,
+                dataset,
+                start,
+                recipes,
+                arguments.out / f"fold-{number}",
+                size=size,
+                views=arguments.self_distil,
+            )
             for number, fold in enumerate(FOLDS, 1)
         ]
         ablated = {
@@ -339,12 +387,13 @@ def main() -> None:
                 recipes,
                 arguments.out / f"fold-1-{name.replace('`', '').replace(' ', '-').lower()}",
                 size=size,
+                views=arguments.self_distil,
                 change=change,
             )
             for name, change in ABLATIONS.items()
             if arguments.ablate is not None and name in (arguments.ablate or ABLATIONS)
         }
-    page = document(folds, ablated, recipes, size, known)
+    page = document(folds, ablated, recipes, size, arguments.self_distil, known)
     print(page)
     if arguments.docs:
         write_atomically(arguments.docs / "unseen.md", page.encode())

@@ -11,8 +11,8 @@ from xrayedge.training.run import RunRecord
 from .calibration_set import IMAGES
 from .variants import INT8_WEIGHTS, VariantName
 
-#: GB: of TensorFlow alone, and for each million weights, as vgg16 took with its ONNX files.
-_BASE_MEMORY, _MEMORY_PER_MILLION = 1.3, 0.22
+#: GB: of TensorFlow and the calibration images, and for each million weights, as both bundles took.
+_BASE_MEMORY, _MEMORY_PER_MILLION = 1.9, 0.18
 #: Multiply-accumulates per second of two cores with AVX-512, in float32: a rough guide.
 _RATE = 60e9
 #: Passes of the calibration images through the network, and of `val` before any file exists.

@@ -280,6 +280,10 @@ def test_an_average_is_a_run_of_its_own(dataset, recipe, tmp_path):
     mostly = keras.saving.load_model(tmp_path / "mostly" / MODEL, compile=False).get_weights()
     for first, second, both in zip(one, two, mostly, strict=True):
         assert np.allclose(0.75 * first + 0.25 * second, both, atol=1e-6)
+    smaller = average(folders, dataset, tmp_path / "smaller", size=32)
+    assert smaller.recipe.preprocessing.size == 32
+    resized = keras.saving.load_model(tmp_path / "smaller" / MODEL, compile=False)
+    assert resized.input_shape == (None, 32, 32, 1)
     with pytest.raises(RunError, match="needs as many shares"):
         average(folders, dataset, tmp_path / "another", shares=[1.0])
     with pytest.raises(RunError, match="holds a run"):
@@ -288,7 +292,7 @@ def test_an_average_is_a_run_of_its_own(dataset, recipe, tmp_path):
         average(folders[:1], dataset, tmp_path / "another")
     wide = replace(short, preprocessing=replace(short.preprocessing, fit="crop"))
     run(dataset, wide, tmp_path / "wide")
-    with pytest.raises(RunError, match="wide: another architecture, preprocessing"):
+    with pytest.raises(RunError, match="wide: other layers, preprocessing"):
         average([*folders, tmp_path / "wide"], dataset, tmp_path / "another")
 
 

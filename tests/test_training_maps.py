@@ -1,6 +1,6 @@
 """What a network learns besides the class: where opacities are, and who is not healthy."""
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from xrayedge.errors import RunError
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
-from xrayedge.training.distillation import Teachers, Views, distil
+from xrayedge.training.distillation import DISGUISE, Teachers, Views, distil
 from xrayedge.training.losses import MapLoss, map_loss_targets, targets
 from xrayedge.training.network import activation_map_model
 from xrayedge.training.pruning import prune
@@ -191,6 +191,7 @@ def test_a_student_learns_its_teachers_maps_and_the_labels(discs, runs, tmp_path
         "size": 64,
         "views": tmp_path / "views",
         "view_count": 2,
+        "disguise": None,  # of an image of 64 pixels it leaves too little
         "changes": {"phases": (Phase(3, 3e-3, 1),)},
     }
     teachers = [runs / "everything", runs / "everything"]
@@ -254,6 +255,76 @@ def test_blended_images_teach_what_the_teachers_say_and_no_label(discs, runs, tm
     assert every.inputs.std() < plain.inputs.std()
     found = teachers.maps([image[..., 0] for image in some.inputs[changed][:4]], (3, 3))
     assert found.ravel() == pytest.approx(some.maps[changed][:4].ravel(), abs=1e-4)
+
+
+def test_opacities_are_those_of_the_teacher_with_the_finest_map(discs, runs, tmp_path):
+    coarse = RunRecord.read(runs / "everything")
+    fine = coarse.recipe.adjusted(size=128, epochs=1)
+    name = {"data_name": {"name": "discs"}}
+    train(discs, fine, tmp_path / "fine", start=runs / "everything", **name)
+    folders = [runs / "everything", tmp_path / "fine"]
+    images = [cv2.imread(str(one.path), 0) for one in discs.split("val")[:4]]
+    both = Teachers(folders).maps(images, (4, 4))
+    first, second = (Teachers([folder]).maps(images, (4, 4)) for folder in folders)
+    assert both[..., :2] == pytest.approx((first + second)[..., :2] / 2, abs=1e-5)
+    assert both[..., 2] == pytest.approx(second[..., 2], abs=1e-5)
+    assert np.abs(first[..., 2] - second[..., 2]).max() > 0.1
+
+
+def test_a_student_sees_in_disguise_what_its_teachers_see_as_it_is(discs, runs, tmp_path):
+    teachers = Teachers([runs / "everything"])
+    recipe = RECIPES["hospitals"].for_network_of(teachers.records[0].recipe)
+    plain, disguised = (
+        Views(tmp_path / str(n), teachers, discs, recipe, (3, 3), count=1, disguise=disguise)
+        for n, disguise in enumerate((None, DISGUISE))
+    )
+    assert (disguised.targets == plain.targets).all()
+    changed = (disguised.inputs != plain.inputs).any(axis=(1, 2, 3))
+    assert changed.mean() > 0.9
+    with pytest.raises(RunError, match="another teacher"):
+        Views(tmp_path / "0", teachers, discs, recipe, (3, 3), count=1, disguise=DISGUISE)
+
+
+def test_a_disguise_leaves_everything_in_its_place():
+    image = np.zeros((80, 80), np.uint8)
+    for seed in range(20):
+        _, matrix = DISGUISE.vary(image, image, np.random.default_rng(seed), (0.1, 0.1, 0.9, 0.9))
+        assert matrix == pytest.approx(np.eye(2, 3))
+
+
+def test_a_student_without_its_last_pooling_keeps_its_lower_blocks(discs, runs, tmp_path):
+    widths = ((4,), (4,), (8,), (8,), (8,))
+    begun = RunRecord.read(runs / "everything")
+    recipe = replace(begun.recipe, architecture="vgg16", widths=widths)
+    (tmp_path / "begun").mkdir()
+    replace(begun, recipe=recipe).write(tmp_path / "begun")
+    before = build_network(recipe, 2)
+    before.save(tmp_path / "begun" / MODEL)
+    record = distil(
+        tmp_path / "begun",
+        [runs / "everything"],
+        discs,
+        tmp_path / "out",
+        view_count=1,
+        fine_map=True,
+        changes={"phases": (Phase(1, 3e-3, first_block=4),)},
+    )
+    assert (record.blended, record.disguise) == (0.5, asdict(DISGUISE))
+    after = keras.saving.load_model(tmp_path / "out" / MODEL, compile=False)
+    assert activation_map_model(before).output.shape[1:3] == (3, 3)
+    assert activation_map_model(after).output.shape[1:3] == (6, 6)
+    for block, learns in ((1, False), (3, False), (4, True), (5, True)):
+        kernels = [
+            model.get_layer(f"block{block}_conv1").get_weights()[0] for model in (before, after)
+        ]
+        assert (kernels[0] != kernels[1]).any() == learns
+    folders = [tmp_path / "out", tmp_path / "begun"]
+    mean = average(folders, discs, tmp_path / "mean")
+    assert mean.recipe.architecture == "vgg16-half-side"
+    averaged = keras.saving.load_model(tmp_path / "mean" / MODEL, compile=False)
+    assert activation_map_model(averaged).output.shape[1:3] == (6, 6)
+    with pytest.raises(RunError, match="no last pooling"):
+        distil(runs / "everything", [runs / "everything"], discs, tmp_path / "no", fine_map=True)
 
 
 def test_what_a_batch_shows_depends_on_the_epoch_alone(discs):

@@ -358,12 +358,17 @@ def prune(
     type=click.IntRange(32),
     help="Side of the student's input, in pixels, instead of its own.",
 )
+@click.option(
+    "--fine-map",
+    is_flag=True,
+    help="Leave out the student's last pooling: its map has twice the places a side.",
+)
 @_views_option("the teachers' maps of them here, for other students.")
 @_view_count_option
 @click.option(
     "--epochs",
     type=click.IntRange(1),
-    show_default="4",
+    show_default="4, of a whole VGG16 1",
     help="Epochs; each shows every view of every image.",
 )
 @click.option("--rate", type=Number(0.0, min_open=True), help="The highest learning rate.")
@@ -374,6 +379,7 @@ def distil(
     data: tuple[Path, ...],
     out: Path,
     size: int | None,
+    fine_map: bool,
     views: Path | None,
     view_count: int | None,
     epochs: int | None,
@@ -387,13 +393,9 @@ def distil(
     quiet_tensorflow()
     from ..data import load_dataset
     from ..training.bundles import finished_run
-    from ..training.distillation import DISTIL, VIEWS
+    from ..training.distillation import VIEWS
     from ..training.distillation import distil as run_distillation
 
-    phase = replace(
-        DISTIL, epochs=epochs or DISTIL.epochs, learning_rate=rate or DISTIL.learning_rate
-    )
-    changes: dict[str, Any] = {"precision": precision} if precision else {}
     with ExitStack() as opened:
         begun, *shown_by = (
             opened.enter_context(finished_run(model)) for model in (student, *teachers)
@@ -407,7 +409,10 @@ def distil(
             size=size,
             views=views,
             view_count=view_count or VIEWS,
-            changes={"phases": (phase,), **changes},
+            epochs=epochs,
+            learning_rate=rate,
+            fine_map=fine_map,
+            changes={"precision": precision} if precision else None,
             progress=show_epoch,
             on_view=lambda number, total: messages.print(f"view {number}/{total}"),
         )
@@ -431,9 +436,18 @@ def distil(
     multiple=True,
     help="Of each model in the average, in their order.  [default: equal]",
 )
+@click.option(
+    "--size",
+    type=click.IntRange(32),
+    help="Side of the average's input, in pixels.  [default: that of the first model]",
+)
 @_out_option("The new run's folder.")
 def average(
-    models: tuple[str, ...], data: tuple[Path, ...], shares: tuple[float, ...], out: Path
+    models: tuple[str, ...],
+    data: tuple[Path, ...],
+    shares: tuple[float, ...],
+    size: int | None,
+    out: Path,
 ) -> None:
     """Average the weights of models that were started from one another into a new run."""
     quiet_tensorflow()
@@ -444,6 +458,6 @@ def average(
     with ExitStack() as opened:
         runs = [opened.enter_context(finished_run(model)) for model in models]
         dataset = RunRecord.read(runs[0]).load_data(data)
-        record = average_runs(runs, dataset, out, shares or None)
+        record = average_runs(runs, dataset, out, shares or None, size=size)
     messages.print(f"average of {len(runs)} models, temperature {record.temperature:.3f}; {out}")
     _show_doubts(record)

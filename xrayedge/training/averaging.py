@@ -12,13 +12,19 @@ import numpy as np
 
 from ..data import Dataset, model_inputs
 from ..errors import RunError
+from .network import ARCHITECTURES
 from .run import MODEL, RECORD, RunRecord
 from .sampling import source_targets
-from .train import finish, save, versions
+from .train import build_float32, finish, save, versions
 
 
 def average(
-    runs: Sequence[Path], dataset: Dataset, out: Path, shares: Sequence[float] | None = None
+    runs: Sequence[Path],
+    dataset: Dataset,
+    out: Path,
+    shares: Sequence[float] | None = None,
+    *,
+    size: int | None = None,
 ) -> RunRecord:
     """Write the mean of finished runs' weights as a new run.
 
@@ -29,14 +35,17 @@ def average(
     Parameters
     ----------
     runs
-        Two or more, of one architecture, preprocessing and classes. Their inputs may differ in
-        size: a convolution fits any; the average takes the first run's.
+        Two or more, of the same layers, preprocessing and classes. The average has the first run's
+        architecture: with the last pooling or without. Their inputs may differ in size, too: a
+        convolution fits any.
     dataset
         What the first run was trained on; the temperature is fitted on its split ``val``.
     out
         A folder that holds no run yet.
     shares
         Weight of each run in the mean, above 0, divided by their sum; equal by default.
+    size
+        Side of the average's input, in pixels; the first run's by default.
 
     Raises
     ------
@@ -55,16 +64,17 @@ def average(
         if not record.finished:
             raise RunError(f"{run}: not finished")
         if _kind(record) != _kind(first):
-            raise RunError(f"{run}: another architecture, preprocessing or classes than {runs[0]}")
+            raise RunError(f"{run}: other layers, preprocessing or classes than {runs[0]}")
     samples = dataset.labelled("val")
     if dataset.digest() != first.data["digest"] or not samples:
         raise RunError(f"an average needs the data of {runs[0]}, with a split val")
+    recipe = replace(first.recipe, name="average").adjusted(size=size)
     models = [keras.saving.load_model(run / MODEL, compile=False) for run in runs]
     together = zip(*(model.get_weights() for model in models), strict=True)
-    model = models[0]
+    model = build_float32(recipe, len(first.classes))
     model.set_weights([np.average(weights, axis=0, weights=shares) for weights in together])
     record = RunRecord(
-        recipe=replace(first.recipe, name="average"),
+        recipe=recipe,
         classes=first.classes,
         data=first.data,
         versions=versions(),
@@ -73,7 +83,7 @@ def average(
     )
     out.mkdir(parents=True, exist_ok=True)
     save(model, out / MODEL)
-    inputs = model_inputs(samples, first.recipe.preprocessing)
+    inputs = model_inputs(samples, recipe.preprocessing)
     return finish(record, out, (inputs, source_targets(samples, dataset.classes)))
 
 
@@ -81,4 +91,6 @@ def _kind(record: RunRecord) -> tuple[Any, ...]:
     recipe = record.recipe
     channels = (record.classes, recipe.opacity > 0.0)
     any_size = replace(recipe.preprocessing, size=1)
-    return recipe.architecture, recipe.widths, any_size, channels
+    architecture = ARCHITECTURES[recipe.architecture]
+    layers = recipe.widths or architecture.blocks
+    return layers, architecture.input_scale, any_size, channels

@@ -68,6 +68,10 @@ class RunRecord:
         Distilled runs: the records of the teachers' runs.
     views
         Pruned and distilled runs: the number of augmented views of each image.
+    blended
+        Distilled runs: the share of the views that are blends of two images.
+    disguise
+        Distilled runs: the augmentation of what the student saw and the teachers did not.
     history
         One entry for each finished epoch.
     finished
@@ -91,6 +95,8 @@ class RunRecord:
     fraction: float | None = None
     teachers: tuple[dict[str, Any], ...] = ()
     views: int | None = None
+    blended: float | None = None
+    disguise: dict[str, Any] | None = None
     history: tuple[Epoch, ...] = ()
     finished: bool = False
     temperature: float = 1.0

@@ -246,10 +246,7 @@ def build_float32(recipe: Recipe, classes: int) -> keras.Model:
 def _compile(
     model: keras.Model, phase: Phase, recipe: Recipe, classes: Sequence[str], steps: int
 ) -> None:
-    for layer in model.layers:
-        if layer.name.startswith("block"):
-            block = int(layer.name[len("block")])
-            layer.trainable = phase.first_block is not None and block >= phase.first_block
+    freeze(model, phase)
     share, smoothing = recipe.within_source, recipe.label_smoothing
     loss: keras.losses.Loss = SourceAwareCrossentropy(share, smoothing)
     metric: Any = accuracy
@@ -262,6 +259,14 @@ def _compile(
         global_clipnorm=recipe.clip_norm,
     )
     model.compile(optimizer=optimizer, loss=loss, metrics=[metric])
+
+
+def freeze(model: keras.Model, phase: Phase) -> None:
+    """Let only the blocks learn that the phase trains, and the head; before compiling."""
+    for layer in model.layers:
+        if layer.name.startswith("block"):
+            block = int(layer.name[len("block")])
+            layer.trainable = phase.first_block is not None and block >= phase.first_block
 
 
 def map_loss(recipe: Recipe, classes: Sequence[str]) -> MapLoss:

@@ -5,11 +5,11 @@ no more than the small network's own training (Hinton et al. 2015, Zagoruyko & K
 """
 
 from .learning import FULL_RATE_WIDTH, at_its_width, learn, lesson
-from .student import DISTIL, distil
+from .student import DISGUISE, distil
 from .views import VIEWS, Teachers, Views, with_maps
 
 __all__ = [
-    "DISTIL",
+    "DISGUISE",
     "FULL_RATE_WIDTH",
     "VIEWS",
     "Teachers",

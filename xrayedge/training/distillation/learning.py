@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...data import Dataset, read_sample
 from ...errors import RunError
+from ..augmentation import Augmentation
 from ..losses import Distillation, LabelledAccuracy
 from ..network import activation_map_model, dtype_policy
 from ..recipe import Phase, Recipe
@@ -22,6 +23,7 @@ from ..train import (
     Recorder,
     build_network,
     finish,
+    freeze,
     map_loss,
     map_validation,
     resume,
@@ -73,6 +75,7 @@ def lesson(
     count: int,
     on_view: Callable[[int, int], None] | None,
     blended: float = 0.0,
+    disguise: Augmentation | None = None,
 ) -> Lesson:
     """Views in ``folder`` and the validation of a network of the recipe; see `Views`.
 
@@ -85,7 +88,7 @@ def lesson(
     if not samples:
         raise RunError("the temperature is fitted on the split val, which holds no images")
     places = places_of(recipe, len(dataset.classes))
-    views = Views(folder, teachers, dataset, recipe, places, count, on_view, blended)
+    views = Views(folder, teachers, dataset, recipe, places, count, on_view, blended, disguise)
     inputs, wanted = map_validation(samples, dataset, recipe, places)
     maps = teachers.maps([read_sample(sample) for sample in samples], places)
     labels = source_targets(samples, dataset.classes)
@@ -178,6 +181,7 @@ def learn(
         else:
             with dtype_policy("float32"):
                 whole.set_weights(begin().get_weights())
+            freeze(student, phase)
             student.compile(
                 optimizer=keras.optimizers.AdamW(
                     schedule(at_its_width(recipe), len(batches)),
@@ -206,4 +210,5 @@ def learn(
 
 
 def _made_of(record: RunRecord) -> tuple[object, ...]:
-    return record.recipe, record.start, record.fraction, record.teachers, record.views
+    shown = record.teachers, record.views, record.blended, record.disguise
+    return record.recipe, record.start, record.fraction, shown

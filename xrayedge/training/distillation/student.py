@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import keras
 
 from ...data import Dataset
 from ...errors import RunError
-from ..network import adopt
+from ..augmentation import Augmentation
+from ..network import ARCHITECTURES, adopt
 from ..recipe import RECIPES, Phase
 from ..run import MODEL, RunRecord, own_run
 from ..train import Progress, build_network, versions
@@ -23,7 +24,29 @@ LABEL_WEIGHT = 0.5
 #: Half of the images are blends: the teachers have learned the others, and so say little more about
 #: those than their labels do.
 BLENDED = 0.5
+#: What the student sees and the teachers do not: another hospital's film, sharpness and text.
+DISGUISE = Augmentation(
+    rotation=0.0,
+    zoom=0.0,
+    shift=0.0,
+    stretch=0.0,
+    flip=0.0,
+    gamma=0.3,
+    contrast=0.1,
+    brightness=0.05,
+    blur=0.2,
+    erase=0.1,
+    text=0.2,
+    collimate=0.1,
+    style=0.4,
+    border=0.2,
+    texture=0.3,
+    detail=0.1,
+    noise=0.02,
+)
 DISTIL = Phase(epochs=4, learning_rate=5e-4, first_block=1)
+#: Of a whole VGG16: what its first three blocks learned from ImageNet stays.
+DISTIL_WHOLE = Phase(epochs=1, learning_rate=1e-4, first_block=4)
 
 
 def distil(
@@ -35,6 +58,10 @@ def distil(
     size: int | None = None,
     views: Path | None = None,
     view_count: int = VIEWS,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    fine_map: bool = False,
+    disguise: Augmentation | None = DISGUISE,
     changes: dict[str, Any] | None = None,
     progress: Progress | None = None,
     on_view: Callable[[int, int], None] | None = None,
@@ -54,6 +81,12 @@ def distil(
         The run folder. An interrupted run resumes there.
     size
         Side of the student's input, in pixels, instead of its own.
+    epochs, learning_rate
+        Instead of those of `DISTIL`, or of `DISTIL_WHOLE` for a whole VGG16.
+    fine_map
+        Leave out the student's last pooling: of the same input its map has twice the places a side.
+    disguise
+        See `Views`.
     views, view_count, progress, on_view
         See `pruning.prune`.
     changes
@@ -71,10 +104,15 @@ def distil(
     if RunRecord.is_finished(out):
         raise RunError(f"{out}: holds a finished run; give another folder")
     recipe = replace(
-        RECIPES["hospitals-fine"].for_network_of(begun.recipe).adjusted(size=size),
+        RECIPES["hospitals-fine"].for_network_of(begun.recipe),
         name="distilled",
-        **{"phases": (DISTIL,), **(changes or {})},
-    )
+        **{"phases": (DISTIL if begun.recipe.widths else DISTIL_WHOLE,), **(changes or {})},
+    ).adjusted(size=size, epochs=epochs, learning_rate=learning_rate)
+    if fine_map:
+        architecture = ARCHITECTURES[recipe.architecture].half_side
+        if architecture is None:
+            raise RunError(f"{student}: has no last pooling to leave out")
+        recipe = replace(recipe, architecture=architecture)
     shown_by = Teachers(teachers, recipe.precision)
     if not shown_by.opacity:
         if begun.recipe.opacity:
@@ -100,6 +138,8 @@ def distil(
         begun.to_dict(),
         teachers=tuple(one.to_dict() for one in shown_by.records),
         views=view_count,
+        blended=BLENDED,
+        disguise=asdict(disguise) if disguise else None,
     )
     with own_run(out):
         material = lesson(
@@ -111,6 +151,7 @@ def distil(
             view_count,
             on_view,
             BLENDED,
+            disguise,
         )
         learn(begin, record, out, material, progress)
         if views is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ...data import Dataset
 from ...errors import RunError
 from ...files import write_atomically
 from ...preprocessing import Preprocessing
+from ..augmentation import Augmentation
 from ..losses import unlabel
 from ..network import activation_map_model, dtype_policy
 from ..recipe import Recipe
@@ -72,6 +73,8 @@ class Teachers:
     ) -> NDArray[np.float32]:
         """The mean map of each image, ``float32 [N, h, w, channels]``; ``places`` is h and w.
 
+        Opacities are those of the finest maps alone: a coarse one blurs where they are.
+
         Parameters
         ----------
         images
@@ -79,16 +82,28 @@ class Teachers:
         places
             Maps of other sizes are resampled.
         """
-        total = np.zeros(())
+        maps = []
         for record, model in zip(self.records, self._models, strict=True):
             preprocess = record.recipe.preprocessing.apply
             inputs = np.stack([preprocess(image) for image in images])
-            found = np.asarray(model.predict(inputs, batch_size=16, verbose=0), np.float32)
-            if found.shape[1:3] != places:
-                # cv2's size is width by height.
-                found = np.stack([cv2.resize(one, places[::-1]) for one in found])
-            total = total + found
-        return np.asarray(total / len(self._models), np.float32)
+            maps.append(np.asarray(model.predict(inputs, batch_size=16, verbose=0), np.float32))
+        finest = max(found.shape[1] for found in maps)
+        # cv2's size is width by height.
+        resampled = [
+            np.stack([cv2.resize(one, places[::-1]) for one in found])
+            if found.shape[1:3] != places
+            else found
+            for found in maps
+        ]
+        mean = np.asarray(np.mean(resampled, axis=0), np.float32)
+        if self.opacity:
+            fine = [
+                one[..., -1]
+                for one, found in zip(resampled, maps, strict=True)
+                if found.shape[1] == finest
+            ]
+            mean[..., -1] = np.mean(fine, axis=0)
+        return mean
 
     @cached_property
     def _models(self) -> list[keras.Model]:
@@ -128,6 +143,9 @@ class Views:
     blended
         Share of the images that are blended with another one (Zhang et al. 2018). They have no
         label: the student learns what the teachers make of them (Beyer et al. 2022).
+    disguise
+        Changes the student's images once the teachers have seen them, so that the student learns
+        to judge them alike. It must leave everything in its place.
 
     Raises
     ------
@@ -145,6 +163,7 @@ class Views:
         count: int = VIEWS,
         on_view: Callable[[int, int], None] | None = None,
         blended: float = 0.0,
+        disguise: Augmentation | None = None,
     ) -> None:
         self._folder = folder
         self._key = folder / "made-of.json"
@@ -157,6 +176,7 @@ class Views:
             "data": dataset.digest(),
             **{name: varied_by[name] for name in (*decisive, "opacity", "not_healthy")},
             "blended": blended,
+            "disguise": asdict(disguise) if disguise else None,
         }
         if not self._key.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +197,8 @@ class Views:
                 images = _blend(images, labels, len(dataset.classes), blended, rng)
                 if not shown.exists():
                     preprocess = recipe.preprocessing.apply
-                    _save_array(shown, np.stack([preprocess(image) for image in images]))
+                    seen = images if disguise is None else _disguised(images, disguise, rng)
+                    _save_array(shown, np.stack([preprocess(image) for image in seen]))
                 if not wanted.exists():
                     _save_array(wanted, with_maps(labels, teachers.maps(images, places)))
             inputs.append(np.load(shown))
@@ -226,6 +247,17 @@ def _blend(
         result[index] = np.asarray(cv2.addWeighted(own, weight, other, 1.0 - weight, 0.0), np.uint8)
         unlabel(labels, index, classes)
     return result
+
+
+def _disguised(
+    images: Sequence[NDArray[np.uint8]], disguise: Augmentation, rng: np.random.Generator
+) -> list[NDArray[np.uint8]]:
+    """Each image with what another one lends it."""
+    lenders = rng.integers(len(images), size=len(images)).tolist()
+    return [
+        disguise.apply(image, images[lender], rng)
+        for image, lender in zip(images, lenders, strict=True)
+    ]
 
 
 def _save_array(file: Path, values: NDArray[Any]) -> None:
