@@ -30,9 +30,9 @@ _SECTIONS: dict[str, dict[str, str]] = {
     "Train": {
         "train": "train",
         "evaluate": "evaluate",
-        "prune": "train",
-        "distil": "train",
-        "average": "train",
+        "prune": "derive",
+        "distil": "derive",
+        "average": "derive",
         "convert": "convert",
     },
 }

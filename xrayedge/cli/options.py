@@ -132,6 +132,17 @@ class RecipeName(click.ParamType):  # type: ignore[type-arg]  # generic from cli
         return list(RECIPES)
 
 
+def out_option(help_text: str) -> Callable[[_Command], _Command]:
+    """The folder of the run that a verb makes."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="RUN",
+        required=True,
+        help=help_text,
+    )
+
+
 def refuse_ignored(ctx: click.Context, reason: str, *names: str) -> None:
     """Refuse options that were given and would have no effect.
 
