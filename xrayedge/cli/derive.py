@@ -133,7 +133,7 @@ def prune(
     multiple=True,
     required=True,
     help="A finished run or a bundle whose maps the student learns from. Several: the mean of "
-    "their maps.",
+    "their maps, and the opacities of the finest.",
 )
 @click.option(
     "--data",
