@@ -34,9 +34,9 @@ from xrayedge.training.averaging import average
 from xrayedge.training.bundles import finished_run
 from xrayedge.training.distillation import distil
 from xrayedge.training.recipe import RECIPES, ROBUST, Recipe
-from xrayedge.training.run import MODEL, RunRecord
+from xrayedge.training.run import MODEL, Epoch, RunRecord
 from xrayedge.training.scoring import predict
-from xrayedge.training.train import train
+from xrayedge.training.train import Progress, train
 
 
 class Site(NamedTuple):
@@ -168,6 +168,18 @@ def pooled(parts: Sequence[Judged]) -> Judged:
     )
 
 
+def show_epochs(name: str) -> Progress:
+    """Prints each epoch of the training with this name."""
+
+    def show(number: int, total: int, epoch: Epoch) -> None:
+        print(
+            f"{name}: epoch {number}/{total}, loss {epoch.loss:.4f}, {epoch.seconds:.0f} s",
+            flush=True,
+        )
+
+    return show
+
+
 def learn(
     dataset: Dataset, start: Path, recipe: Recipe, run: Path, left_out: Sequence[tuple[str, str]]
 ) -> None:
@@ -185,16 +197,12 @@ def learn(
             "leave_out": ["=".join(pair) for pair in left_out],
         },
         start=start,
-        progress=lambda number, total, epoch: print(
-            f"{name}: epoch {number}/{total}, loss {epoch.loss:.4f}, {epoch.seconds:.0f} s",
-            flush=True,
-        ),
+        progress=show_epochs(name),
     )
 
 
 def taught(teacher: Path, dataset: Dataset, run: Path, views: int, precision: str) -> Path:
     """Teach a copy of a network by the network itself, unless that is done; its run."""
-    name = f"{run.parent.name}, {run.name}"
     if not RunRecord.is_finished(run):
         distil(
             teacher,
@@ -204,10 +212,7 @@ def taught(teacher: Path, dataset: Dataset, run: Path, views: int, precision: st
             view_count=views,
             epochs=SELF_DISTIL_EPOCHS,
             changes={"precision": precision},
-            progress=lambda number, total, epoch: print(
-                f"{name}: epoch {number}/{total}, loss {epoch.loss:.4f}, {epoch.seconds:.0f} s",
-                flush=True,
-            ),
+            progress=show_epochs(f"{run.parent.name}, {run.name}"),
         )
     return run
 

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from ..bundle import DEFAULT_MODEL, ModelBundle, ModelFormat, Precision
-from .options import DATA, refuse_ignored, where_option
+from .options import DATA, refuse_ignored, training_data_option, where_option
 from .printing import messages, quiet_tensorflow
 
 _NOT_ALL_WRITTEN = 1
@@ -16,14 +16,7 @@ _NOT_ALL_WRITTEN = 1
 
 @click.command()
 @click.argument("run", metavar="RUN|BUNDLE")
-@click.option(
-    "--data",
-    type=DATA,
-    metavar="DATA",
-    multiple=True,
-    required=True,
-    help="RUN's training data, or images of a BUNDLE's classes. May be repeated.",
-)
+@training_data_option("RUN's training data, or images of a BUNDLE's classes. May be repeated.")
 @click.option(
     "--frontal-from",
     default=DEFAULT_MODEL,

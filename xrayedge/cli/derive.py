@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from .epochs import interruptible, show_doubts
-from .options import DATA, Number, out_option, training_precision_option
+from .options import Number, out_option, training_data_option, training_precision_option
 from .printing import messages, quiet_tensorflow
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -25,6 +25,10 @@ def _views_option(what: str) -> Callable[[_Command], _Command]:
     )
 
 
+def _show_view(number: int, total: int) -> None:
+    messages.print(f"view {number}/{total}")
+
+
 _view_count_option = click.option(
     "--view-count",
     type=click.IntRange(1),
@@ -36,14 +40,9 @@ _view_count_option = click.option(
 
 @click.command()
 @click.argument("run", metavar="RUN|BUNDLE")
-@click.option(
-    "--data",
-    type=DATA,
-    metavar="DATA",
-    multiple=True,
-    required=True,
-    help="What trained RUN, or images of a BUNDLE's classes: the narrower network learns from "
-    "them. May be repeated.",
+@training_data_option(
+    "What trained RUN, or images of a BUNDLE's classes: the narrower network learns from them. May "
+    "be repeated."
 )
 @click.option(
     "--target-macs",
@@ -106,7 +105,7 @@ def prune(
             view_count=view_count or VIEWS,
             changes=changes,
             progress=show_epoch,
-            on_view=lambda number, total: messages.print(f"view {number}/{total}"),
+            on_view=_show_view,
         )
     recipe = record.recipe
     if recipe.widths is not None:  # which a pruned run always has
@@ -135,14 +134,7 @@ def prune(
     help="A finished run or a bundle whose maps the student learns from. Several: the mean of "
     "their maps, and the opacities of the finest.",
 )
-@click.option(
-    "--data",
-    type=DATA,
-    metavar="DATA",
-    multiple=True,
-    required=True,
-    help="Images to learn from, with a split val. May be repeated.",
-)
+@training_data_option("Images to learn from, with a split val. May be repeated.")
 @out_option("The new run's folder.")
 @click.option(
     "--size",
@@ -152,14 +144,14 @@ def prune(
 @click.option(
     "--fine-map",
     is_flag=True,
-    help="Leave out the student's last pooling: its map has twice the places a side.",
+    help="Leave out the student's last pooling: its map then has twice as many places per side.",
 )
 @_views_option("the teachers' maps of them here, for other students.")
 @_view_count_option
 @click.option(
     "--epochs",
     type=click.IntRange(1),
-    show_default="4, of a whole VGG16 1",
+    show_default="4; 1 for a whole VGG16",
     help="Epochs; each shows every view of every image.",
 )
 @click.option("--rate", type=Number(0.0, min_open=True), help="The highest learning rate.")
@@ -205,20 +197,15 @@ def distil(
             fine_map=fine_map,
             changes={"precision": precision} if precision else None,
             progress=show_epoch,
-            on_view=lambda number, total: messages.print(f"view {number}/{total}"),
+            on_view=_show_view,
         )
     messages.print(f"temperature {record.temperature:.3f}; {out}")
 
 
 @click.command()
 @click.argument("models", metavar="RUN|BUNDLE...", nargs=-1, required=True)
-@click.option(
-    "--data",
-    type=DATA,
-    metavar="DATA",
-    multiple=True,
-    required=True,
-    help="Training data of the first run, whose split val fits the temperature. May be repeated.",
+@training_data_option(
+    "Training data of the first run, whose split val fits the temperature. May be repeated."
 )
 @click.option(
     "--share",

@@ -132,6 +132,13 @@ class RecipeName(click.ParamType):  # type: ignore[type-arg]  # generic from cli
         return list(RECIPES)
 
 
+def training_data_option(help_text: str) -> Callable[[_Command], _Command]:
+    """The images that a verb which makes a run or a bundle needs."""
+    return click.option(
+        "--data", type=DATA, metavar="DATA", multiple=True, required=True, help=help_text
+    )
+
+
 def out_option(help_text: str) -> Callable[[_Command], _Command]:
     """The folder of the run that a verb makes."""
     return click.option(

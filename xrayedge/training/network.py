@@ -83,6 +83,22 @@ ARCHITECTURES = {
 }
 
 
+def without_last_pooling(architecture: str) -> str:
+    """The key of the architecture that leaves out the last pooling of another one.
+
+    Raises
+    ------
+    RunError
+        There is none.
+    """
+    key = ARCHITECTURES[architecture].half_side
+    if key is None:
+        raise RunError(
+            f"there is no {architecture} for inputs of half the side, with no last pooling"
+        )
+    return key
+
+
 @keras.saving.register_keras_serializable("xrayedge")
 class ClassChannels(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
     """The map's first channels, one for each class, which are averaged into the scores."""

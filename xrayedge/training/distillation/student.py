@@ -12,7 +12,7 @@ import keras
 from ...data import Dataset
 from ...errors import RunError
 from ..augmentation import Augmentation
-from ..network import ARCHITECTURES, adopt
+from ..network import adopt, without_last_pooling
 from ..recipe import RECIPES, Phase
 from ..run import MODEL, RunRecord, own_run
 from ..train import Progress, build_network, versions
@@ -84,7 +84,7 @@ def distil(
     epochs, learning_rate
         Instead of those of `DISTIL`, or of `DISTIL_WHOLE` for a whole VGG16.
     fine_map
-        Leave out the student's last pooling: of the same input its map has twice the places a side.
+        Leave out the student's last pooling: its map then has twice as many places per side.
     disguise
         See `Views`.
     views, view_count, progress, on_view
@@ -109,10 +109,7 @@ def distil(
         **{"phases": (DISTIL if begun.recipe.widths else DISTIL_WHOLE,), **(changes or {})},
     ).adjusted(size=size, epochs=epochs, learning_rate=learning_rate)
     if fine_map:
-        architecture = ARCHITECTURES[recipe.architecture].half_side
-        if architecture is None:
-            raise RunError(f"{student}: has no last pooling to leave out")
-        recipe = replace(recipe, architecture=architecture)
+        recipe = replace(recipe, architecture=without_last_pooling(recipe.architecture))
     shown_by = Teachers(teachers, recipe.precision)
     if not shown_by.opacity:
         if begun.recipe.opacity:

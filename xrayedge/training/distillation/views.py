@@ -87,22 +87,12 @@ class Teachers:
             preprocess = record.recipe.preprocessing.apply
             inputs = np.stack([preprocess(image) for image in images])
             maps.append(np.asarray(model.predict(inputs, batch_size=16, verbose=0), np.float32))
-        finest = max(found.shape[1] for found in maps)
-        # cv2's size is width by height.
-        resampled = [
-            np.stack([cv2.resize(one, places[::-1]) for one in found])
-            if found.shape[1:3] != places
-            else found
-            for found in maps
-        ]
-        mean = np.asarray(np.mean(resampled, axis=0), np.float32)
+        resampled = np.stack([_resample(found, places) for found in maps])
+        mean = np.asarray(resampled.mean(axis=0), np.float32)
         if self.opacity:
-            fine = [
-                one[..., -1]
-                for one, found in zip(resampled, maps, strict=True)
-                if found.shape[1] == finest
-            ]
-            mean[..., -1] = np.mean(fine, axis=0)
+            sides = [found.shape[1] for found in maps]
+            finest = [side == max(sides) for side in sides]
+            mean[..., -1] = resampled[finest, ..., -1].mean(axis=0)
         return mean
 
     @cached_property
@@ -218,6 +208,13 @@ class Views:
         for file in (*self._folder.glob("*.npy"), self._key):
             file.unlink()
         self._folder.rmdir()
+
+
+def _resample(maps: NDArray[np.float32], places: tuple[int, int]) -> NDArray[np.float32]:
+    if maps.shape[1:3] == places:
+        return maps
+    # cv2's size is width by height.
+    return np.stack([cv2.resize(one, places[::-1]) for one in maps])
 
 
 def _varied(batches: TrainingBatches) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:

@@ -13,7 +13,7 @@ import keras
 from ...data import Dataset
 from ...errors import RunError
 from ..distillation import VIEWS, Teachers, learn, lesson
-from ..network import ARCHITECTURES
+from ..network import ARCHITECTURES, without_last_pooling
 from ..recipe import ROBUST, Phase, Recipe
 from ..run import MODEL, RECORD, RunRecord, own_run
 from ..train import Progress, versions
@@ -183,8 +183,6 @@ def _prune(
 
 def of_half_the_side(recipe: Recipe) -> Recipe:
     """The recipe for the corresponding architecture with inputs of half the side."""
-    architecture = ARCHITECTURES[recipe.architecture].half_side
-    if architecture is None:
-        raise RunError(f"there is no {recipe.architecture} for inputs of half the side")
+    architecture = without_last_pooling(recipe.architecture)
     smaller = replace(recipe.preprocessing, size=recipe.preprocessing.size // 2)
     return replace(recipe, architecture=architecture, preprocessing=smaller)
