@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from xrayedge.data import load_dataset
-from xrayedge.evaluation import ScoringModel, check_labels, intervals, mean
+from xrayedge.data import Sample, load_dataset, read_sample
+from xrayedge.evaluation import Judgement, ScoringModel, check_labels, intervals, mean
 from xrayedge.heatmap import evidence
 from xrayedge.training.run import RECORD
 from xrayedge.training.scoring import scoring_model
@@ -67,6 +67,11 @@ def _open(model: str) -> ScoringModel:
     return ScoringModel.from_bundle(model, "int8", None, frontal=False)
 
 
+def _judged(model: ScoringModel, sample: Sample) -> Judgement:
+    pixels = read_sample(sample)
+    return model.judge(model.inputs(pixels, model.window(pixels)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model")
@@ -82,7 +87,7 @@ def main() -> None:
     rows = []
     uniform = 0.0
     for sample in track(samples, "screening", console=Console(stderr=True), transient=True):
-        (_, own), (scores, other) = (one.judge(one.inputs(sample)) for one in (model, teacher))
+        (_, own), (scores, other) = (_judged(one, sample) for one in (model, teacher))
         explained = int(scores.argmax())
         of_classes = [found[:, :, : len(model.classes)] for found in (own, other)]
         one, two = (evidence(found, explained) for found in of_classes)

@@ -113,6 +113,9 @@ def convert(
         made = job.network("classifier", classifier, variants, parity_samples, _gate_input(frontal))
         gate, gate_made_from = job.gate(frontal)
         val = job.describe(made, gate)
+        if classifier.lungs is not None:
+            for variant in classifier.lungs.settings.network.variants:
+                write_atomically(folder / variant.file, classifier.lungs.read(variant))
         ModelBundle(
             folder=folder,
             name=name,
@@ -121,6 +124,7 @@ def convert(
             frontal=gate,
             val_curve=val.curve,
             reference=val.histograms,
+            lungs=None if classifier.lungs is None else classifier.lungs.settings,
             provenance={
                 "xrayedge": version("xrayedge"),
                 "tensorflow": tf.__version__,
@@ -183,8 +187,8 @@ class _Job:
         )
         # Every choice is made on `val`, so that the comparison on `test` below stays unbiased.
         self.steps.begin(f"{part}: score {len(run.held_out) + len(samples)} images in float")
-        held_out = read_held_out(run.held_out, {network.preprocessing, *also})
-        inputs = held_out.inputs[network.preprocessing]
+        held_out = read_held_out(run.held_out, network.preprocessing, also)
+        inputs = held_out.inputs
         maps = keras_maps(model, inputs)
         if not np.isfinite(maps).all():
             raise ConversionError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xrayedge.data import Dataset, Sample
 from xrayedge.errors import RunError
-from xrayedge.training.run import RunRecord
+from xrayedge.lungs import LungFiles
+from xrayedge.training.run import RunRecord, as_seen, lungs_of
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,18 @@ class TrainedRun:
     record
         The record of how it was trained.
     dataset
-        The same data, checked by digest.
+        The same data, checked by digest, as the network sees them.
     held_out
         Images to choose and fit with: `val`, including labels that are not classes.
+    lungs
+        What framed the images, if anything did; they have windows then.
     """
 
     folder: Path
     record: RunRecord
     dataset: Dataset
     held_out: tuple[Sample, ...]
+    lungs: LungFiles | None = None
 
     @classmethod
     def open(cls, folder: Path, data: Path | Sequence[Path]) -> TrainedRun:
@@ -46,4 +50,12 @@ class TrainedRun:
         record = RunRecord.read(folder)
         if not record.finished:
             raise RunError(f"{folder}: the run is not finished; resume it with the same command")
-        return cls(folder, record, record.load_data(data), record.load_held_out(data))
+        lungs = lungs_of(folder)
+        dataset, held_out = record.load_data(data), record.load_held_out(data)
+        return cls(
+            folder,
+            record,
+            as_seen(dataset, lungs),
+            as_seen(replace(dataset, samples=held_out), lungs).samples,
+            lungs,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from xrayedge.data import HEALTHY, Sample, read_sample
 from xrayedge.engines import Engine
 from xrayedge.evaluation.opacity_settings import fit_opacity_settings
 from xrayedge.evaluation.operating_points import Scored, fit_operating_points
-from xrayedge.preprocessing import Preprocessing
+from xrayedge.preprocessing import Preprocessing, Window
 
 from .outputs import engine_outputs
 
@@ -34,15 +34,18 @@ class HeldOut:
     samples
         Including labels that are not classes.
     inputs
-        The input of each network, ``uint8 [N, size, size, 1]``.
+        Of the network that is converted, ``uint8 [N, size, size, 1]``.
+    whole
+        Inputs made of whole images, by the preprocessing that made them.
     shapes
-        Height and width of each image, in pixels.
+        Height and width of each image's window, in pixels.
     greys
         See `reference.grey`, ``float64 [N, 2]``.
     """
 
     samples: Sequence[Sample]
-    inputs: dict[Preprocessing, NDArray[np.uint8]]
+    inputs: NDArray[np.uint8]
+    whole: dict[Preprocessing, NDArray[np.uint8]]
     shapes: list[tuple[int, int]]
     greys: NDArray[np.float64]
 
@@ -66,18 +69,35 @@ class ValDescription:
     histograms: ReferenceHistograms
 
 
-def read_held_out(samples: Sequence[Sample], networks: Collection[Preprocessing]) -> HeldOut:
-    """Read each image once and make every network's input from it."""
-    inputs: dict[Preprocessing, list[NDArray[np.uint8]]] = {one: [] for one in networks}
+def read_held_out(
+    samples: Sequence[Sample],
+    network: Preprocessing,
+    of_the_whole: Collection[Preprocessing],
+) -> HeldOut:
+    """Read each image once and make every network's input from it.
+
+    Parameters
+    ----------
+    samples
+        The images, with windows where the network sees those alone.
+    network
+        Makes an input of the window.
+    of_the_whole
+        Make inputs of whole images, as the device's frontal check does.
+    """
+    inputs: list[NDArray[np.uint8]] = []
+    whole: dict[Preprocessing, list[NDArray[np.uint8]]] = {one: [] for one in of_the_whole}
     shapes, greys = [], []
     for sample in samples:
-        image = read_sample(sample)
-        for preprocessing, made in inputs.items():
+        image = read_sample(replace(sample, window=None))
+        window = sample.window or Window.whole(*image.shape)
+        inputs.append(network.apply(window.cut(image)))
+        for preprocessing, made in whole.items():
             made.append(preprocessing.apply(image))
-        shapes.append((image.shape[0], image.shape[1]))
+        shapes.append(window.shape)
         greys.append(reference.grey(image))
-    stacked = {preprocessing: np.stack(made) for preprocessing, made in inputs.items()}
-    return HeldOut(samples, stacked, shapes, np.array(greys))
+    stacked = {preprocessing: np.stack(made) for preprocessing, made in whole.items()}
+    return HeldOut(samples, np.stack(inputs), stacked, shapes, np.array(greys))
 
 
 def describe(
@@ -112,7 +132,7 @@ def describe(
         points[0],
         counts=scored.weights_of(healthy) + scored.weights_of(~healthy),
     )
-    inputs = held_out.inputs[gate.network.preprocessing]
+    inputs = held_out.whole[gate.network.preprocessing]
     passed = engine_outputs(frontal, inputs, gate.network).probabilities
     column = gate.network.classes.index(gate.label)
     histograms = reference.measure(probabilities, classes, passed[:, column], held_out.greys)

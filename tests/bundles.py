@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from xrayedge import ModelBundle, Preprocessing
-from xrayedge.bundle import FrontalGate, Network, OpacitySettings, OperatingPoint, Variant
+from xrayedge.bundle import (
+    FrontalGate,
+    LungSettings,
+    Network,
+    OpacitySettings,
+    OperatingPoint,
+    Variant,
+)
+from xrayedge.lungs import LungFiles
+from xrayedge.manifest import EDGES
 
 CLASSES = ("covid", "healthy", "pneumonia")
 SIZE, PLACES = 56, 7
@@ -47,6 +56,44 @@ def tiny_network(channels: int, size: int = SIZE) -> bytes:
     return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
 
 
+def tiny_finder(box: tuple[float, float, float, float], size: int = SIZE) -> bytes:
+    """An ONNX file that finds the lungs in the same place of every image."""
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    edges = np.asarray(box)
+    logits = np.log(edges / (1.0 - edges)).astype(np.float32)
+    kernel = np.zeros((4, 1, size, size), np.float32)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["grey"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Transpose", ["grey"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["nchw", "kernel", "bias"], ["edges"]),
+        helper.make_node("Transpose", ["edges"], ["activation_map"], perm=[0, 2, 3, 1]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "finder",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["N", size, size, 1])],
+        [helper.make_tensor_value_info("activation_map", onnx.TensorProto.FLOAT, ["N", 1, 1, 4])],
+        [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(logits, "bias")],
+    )
+    opset = [helper.make_opsetid("", 13)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+def tiny_lungs(folder: Path, box: tuple[float, float, float, float], margin: float) -> LungFiles:
+    """The files of a finder that always finds ``box``."""
+    content = tiny_finder(box)
+    folder.mkdir(exist_ok=True)
+    (folder / "lungs-int8.onnx").write_bytes(content)
+    network = Network(
+        classes=EDGES,
+        preprocessing=Preprocessing(size=SIZE, equalisation="none"),
+        temperature=1.0,
+        variants=(variant("lungs-int8.onnx", content),),
+    )
+    return LungFiles(folder, LungSettings(network, margin, {}))
+
+
 def variant(file: str, content: bytes, precision: str = "int8") -> Variant:
     """The manifest's entry of an ONNX file."""
     digest = hashlib.sha256(content).hexdigest()
@@ -54,7 +101,12 @@ def variant(file: str, content: bytes, precision: str = "int8") -> Variant:
 
 
 def tiny_bundle(
-    folder: Path, *, opacity: OpacitySettings | None = None, frontal_threshold: float = 0.0
+    folder: Path,
+    *,
+    opacity: OpacitySettings | None = None,
+    frontal_threshold: float = 0.0,
+    lungs: tuple[float, float, float, float] | None = None,
+    margin: float = 0.05,
 ) -> ModelBundle:
     """A bundle of ONNX files only, whose frontal check passes everything unless told otherwise."""
     folder.mkdir()
@@ -84,6 +136,7 @@ def tiny_bundle(
             frontal_threshold,
         ),
         provenance={},
+        lungs=None if lungs is None else tiny_lungs(folder, lungs, margin).settings,
     )
     bundle.write_manifest()
     return bundle

@@ -4,7 +4,7 @@ import pytest
 from xrayedge import Preprocessing, opacities
 from xrayedge.bundle import OpacitySettings
 from xrayedge.frontal import Correction
-from xrayedge.opacities import Opacity
+from xrayedge.preprocessing import Window
 
 SETTINGS = OpacitySettings(threshold=0.5, temperature=2.0, bias=-1.0)
 
@@ -25,7 +25,8 @@ def test_one_box_for_each_region_strongest_first():
     strong, weak = (3, 3), (10, 11)
     logits = a_map(strong, (4, 3))
     logits[weak] = 4.0
-    first, second = opacities.find(logits, SETTINGS, Preprocessing(size=112), 1400, 700)
+    image = Window.whole(1400, 700)
+    first, second = opacities.find(logits, SETTINGS, Preprocessing(size=112), image)
     assert first.score > second.score > SETTINGS.threshold
     for opacity, (row, column) in ((first, strong), (second, weak)):
         left, top, right, bottom = opacity.box
@@ -38,7 +39,7 @@ def test_one_box_for_each_region_strongest_first():
 
 
 def test_nothing_under_the_threshold():
-    assert opacities.find(a_map(), SETTINGS, Preprocessing(size=112), 500, 500) == ()
+    assert opacities.find(a_map(), SETTINGS, Preprocessing(size=112), Window.whole(500, 500)) == ()
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 600), (600, 300)])
@@ -46,7 +47,7 @@ def test_nothing_under_the_threshold():
 def test_a_box_lies_in_the_image_whatever_made_it_square(fit, height, width):
     everywhere = np.full((7, 7), 9.0, np.float32)
     preprocessing = Preprocessing(size=56, fit=fit)
-    (only,) = opacities.find(everywhere, SETTINGS, preprocessing, height, width)
+    (only,) = opacities.find(everywhere, SETTINGS, preprocessing, Window.whole(height, width))
     side, far = min(height, width), (max(height, width) - min(height, width)) / 2
     central = (far, 0, far + side, side) if width > height else (0, far, side, far + side)
     assert only.box == (central if fit == "crop" else (0, 0, width, height))
@@ -54,9 +55,9 @@ def test_a_box_lies_in_the_image_whatever_made_it_square(fit, height, width):
 
 def test_what_lies_in_the_bars_is_left_out():
     in_the_bar = a_map((0, 7))
-    assert opacities.find(in_the_bar, SETTINGS, Preprocessing(size=112), 600, 600)
+    assert opacities.find(in_the_bar, SETTINGS, Preprocessing(size=112), Window.whole(600, 600))
     preprocessing = Preprocessing(size=112, fit="pad")
-    assert opacities.find(in_the_bar, SETTINGS, preprocessing, 200, 600) == ()
+    assert opacities.find(in_the_bar, SETTINGS, preprocessing, Window.whole(200, 600)) == ()
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -66,5 +67,11 @@ def test_a_box_turns_back_with_its_image(turns):
     turned = Correction(turns, invert=False).apply(image)
     rows, columns = np.nonzero(turned)
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    back = opacities.turned_back(Opacity(box, 0.9), turns, *turned.shape)
-    assert back == Opacity((20, 5, 26, 12), 0.9)
+    assert opacities.turned_back(box, turns, *turned.shape) == (20, 5, 26, 12)
+
+
+def test_boxes_of_a_part_lie_in_the_whole_image():
+    everywhere = np.full((7, 7), 9.0, np.float32)
+    window = Window(left=30, top=50, right=130, bottom=250)
+    (only,) = opacities.find(everywhere, SETTINGS, Preprocessing(size=56), window)
+    assert only.box == (30, 50, 130, 250)

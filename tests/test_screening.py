@@ -14,7 +14,7 @@ from xrayedge.screening import MIN_SIDE
 CONTRACT = [
     "source", "status", "reason", "label", "certain", "probabilities", "frontal_score", "model",
     "version", "precision", "engine", "operating_point", "timings_ms", "tags", "warnings",
-    "corrections", "opacities",
+    "corrections", "opacities", "lungs",
 ]  # fmt: skip
 
 

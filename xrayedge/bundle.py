@@ -25,6 +25,7 @@ from .manifest import (
     GoldenVector,
     Histogram,
     Interval,
+    LungSettings,
     Manifest,
     ModelFormat,
     Network,
@@ -48,6 +49,7 @@ __all__ = [
     "GoldenVector",
     "Histogram",
     "Interval",
+    "LungSettings",
     "ModelBundle",
     "ModelFormat",
     "Network",
@@ -60,9 +62,10 @@ __all__ = [
     "shipped_bundles",
 ]
 
-#: Format 2 adds opacities, what operating points promise, the val curve and the histograms.
-FORMAT_VERSION = 2
-_READABLE_FORMATS = (1, FORMAT_VERSION)
+#: Format 2 added opacities, what operating points promise, the val curve and the histograms;
+#: format 3 adds the network that frames the lungs.
+FORMAT_VERSION = 3
+_READABLE_FORMATS = (1, 2, FORMAT_VERSION)
 #: The first release that reads this format; a manifest says so to older ones.
 NEEDS_RELEASE = "0.2.0"
 MANIFEST = "manifest.json"
@@ -96,6 +99,8 @@ class ModelBundle:
         What a stricter or laxer threshold costs; ``None`` in bundles of format 1.
     reference
         How its inputs and scores spread where it was made; ``None`` in bundles of format 1.
+    lungs
+        What frames the lungs; ``None``: the classifier sees the whole image.
     """
 
     folder: Path
@@ -106,6 +111,7 @@ class ModelBundle:
     provenance: dict[str, Any]
     val_curve: ValCurve | None = None
     reference: ReferenceHistograms | None = None
+    lungs: LungSettings | None = None
 
     @classmethod
     def load(cls, model: str | Path) -> ModelBundle:
@@ -144,10 +150,17 @@ class ModelBundle:
         bundle._check_files()
         return bundle
 
+    def networks(self) -> Iterator[Network]:
+        """The classifier, the frontal check, and what frames the lungs where there is one."""
+        yield self.classifier
+        yield self.frontal.network
+        if self.lungs is not None:
+            yield self.lungs.network
+
     def variants(self) -> Iterator[Variant]:
-        """Every file that the manifest names: the classifier's, then the frontal check's."""
-        yield from self.classifier.variants
-        yield from self.frontal.network.variants
+        """Every file that the manifest names, in the order of `networks`."""
+        for network in self.networks():
+            yield from network.variants
 
     def digest(self) -> str:
         """A sha256 of all that scores depend on, for what is fitted to them; see `site`."""
@@ -159,14 +172,20 @@ class ModelBundle:
             "weights": network.operating_points[0].weights,
             "files": sorted(variant.sha256 for variant in network.variants),
         }
+        if self.lungs is not None:
+            finder = self.lungs.network
+            made_of["lungs"] = {
+                "preprocessing": finder.preprocessing.to_dict(),
+                "margin": self.lungs.margin,
+                "files": sorted(variant.sha256 for variant in finder.variants),
+            }
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
     def formats(self, precision: Precision) -> frozenset[ModelFormat]:
-        """The formats with all that screens: the classifier in a precision, and the frontal check.
-
-        The check's is always its int8 file.
-        """
-        return self.classifier.formats(precision) & self.frontal.network.formats("int8")
+        """The formats with all that screens: the classifier in a precision, the others in int8."""
+        _, *others = self.networks()
+        found = self.classifier.formats(precision)
+        return found.intersection(*(network.formats("int8") for network in others))
 
     def read(self, variant: Variant) -> bytes:
         """The bytes of a model file, checked.
@@ -177,15 +196,9 @@ class ModelBundle:
             The manifest does not name the file, it is missing, a link or no plain file, or its
             sha256 is not the manifest's.
         """
-        path = self.folder / variant.file
         if variant not in self.variants():
-            raise BundleError(f"{path}: the manifest names no such file")
-        content = _read_plain(path, variant.size_bytes)
-        if hashlib.sha256(content).hexdigest() != variant.sha256:
-            raise BundleError(
-                f"{path}: not the file that the manifest describes (sha256 differs); {_REMEDY}"
-            )
-        return content
+            raise BundleError(f"{self.folder / variant.file}: the manifest names no such file")
+        return read_checked(self.folder, variant)
 
     def write_manifest(self) -> None:
         """Write ``manifest.json`` into the folder, atomically, in the present format.
@@ -213,6 +226,17 @@ class ModelBundle:
         for path in sorted(self.folder.iterdir()):
             if path.name not in (MANIFEST, *named) and not path.name.startswith("."):
                 raise BundleError(f"{path}: the manifest names no such file; remove it")
+
+
+def read_checked(folder: Path, variant: Variant) -> bytes:
+    """The bytes of a model file; `BundleError` unless they have the variant's sha256."""
+    path = folder / variant.file
+    content = _read_plain(path, variant.size_bytes)
+    if hashlib.sha256(content).hexdigest() != variant.sha256:
+        raise BundleError(
+            f"{path}: not the file that the manifest describes (sha256 differs); {_REMEDY}"
+        )
+    return content
 
 
 def shipped_bundles() -> tuple[str, ...]:

@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import ModelBundle, Network, Precision
+from .bundle import Network, Precision, Variant
 from .engines import ENGINES, Engine, EngineName, open_engine
 from .errors import BundleError, EngineError
 from .scores import probabilities
+
+
+class ModelFiles(Protocol):
+    """Where a network's files are: a bundle, or `lungs.LungFiles`."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+
+    def read(self, variant: Variant) -> bytes:
+        """The bytes of a file, checked; `BundleError` if they are not the ones described."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +49,7 @@ class Classifier:
     @classmethod
     def open(
         cls,
-        bundle: ModelBundle,
+        files: ModelFiles,
         network: Network,
         precision: Precision,
         engine: EngineName,
@@ -53,11 +69,11 @@ class Classifier:
         if variant is None:
             there = ", ".join(f"{v.precision} ({v.format})" for v in network.variants)
             raise EngineError(
-                f"{bundle.name} has no {precision} file for the engine {engine}; it has {there}"
+                f"{files.name} has no {precision} file for the engine {engine}; it has {there}"
             )
-        content = bundle.read(variant)
+        content = files.read(variant)
         opened = cls(network, open_engine(engine, content, threads=threads, providers=providers))
-        opened._check(bundle.folder / variant.file)
+        opened._check(files.folder / variant.file)
         return opened
 
     def preprocess(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -128,7 +128,7 @@ def diagnose(
     checks: list[Check] = []
     for model in models:
         bundle = ModelBundle.load(model)
-        for network in (bundle.classifier, bundle.frontal.network):
+        for network in bundle.networks():
             for variant in network.variants:
                 for name in available():
                     if ENGINES[name].model_format == variant.format:

@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .opacities import Opacity
+from .opacities import Box, Opacity
 from .preprocessing import Preprocessing
 
 _Weight = TypeVar("_Weight", np.uint16, np.float32)
+
+_WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 _LONG_SIDE = 768
 #: Rows drawn at once: few enough for a processor's cache, and many for each call.
@@ -62,6 +64,7 @@ def layer(
     label: str,
     height: int,
     width: int,
+    part: Box = _WHOLE,
 ) -> NDArray[np.uint8]:
     """The evidence for ``label`` alone, to be laid over an image of this size by somebody else.
 
@@ -71,13 +74,17 @@ def layer(
         As of `overlay`.
     height, width
         In pixels.
+    part
+        As of `overlay`.
 
     Returns
     -------
     ``uint8 [height, width, 4]``: blue, green, red and alpha, which is 255 at the strongest place
     and 0 where nothing speaks for the label.
     """
-    strength = _strength(activation_map, preprocessing, probabilities, label, height, width)[0]
+    strength = _strength(activation_map, preprocessing, probabilities, label, height, width, part)[
+        0
+    ]
     level = _level(strength)
     return np.dstack([np.asarray(cv2.applyColorMap(level, _COLOURS), np.uint8), level])
 
@@ -89,6 +96,7 @@ def overlay(
     probabilities: Mapping[str, float],
     label: str,
     opacities: Sequence[Opacity] = (),
+    part: Box = _WHOLE,
 ) -> NDArray[np.uint8]:
     """Draw the evidence for ``label`` over the image, with its score and a colour bar.
 
@@ -106,6 +114,9 @@ def overlay(
         The class to explain.
     opacities
         Outlined, each with its score; in pixels of this image.
+    part
+        What the classifier saw of the image: left, top, right and bottom edge, as shares of its
+        width and height.
 
     Returns
     -------
@@ -115,7 +126,7 @@ def overlay(
     scale = _LONG_SIDE / max(pixels.shape)
     height, width = (max(1, round(side * scale)) for side in pixels.shape)
     strength, strongest = _strength(
-        activation_map, preprocessing, probabilities, label, height, width
+        activation_map, preprocessing, probabilities, label, height, width, part
     )
     canvas = np.zeros(
         (height + _HEADER, width + _MARGIN + _BAR_WIDTH + _BAR_TEXT_WIDTH, 3), np.uint8
@@ -139,12 +150,22 @@ def _strength(
     label: str,
     height: int,
     width: int,
+    part: Box,
 ) -> tuple[NDArray[np.float32], float]:
     """``float32 [height, width]``, 1 at the strongest place, and the evidence there in logits."""
     of_classes = activation_map[:, :, : len(probabilities)]
     found = evidence(of_classes, list(probabilities).index(label))
     strongest = max(float(found.max()), 0.0)
-    return preprocessing.restore(found / (strongest or 1.0), height, width), strongest
+    left, right = (round(part[edge] * width) for edge in (0, 2))
+    top, bottom = (round(part[edge] * height) for edge in (1, 3))
+    seen = preprocessing.restore(
+        found / (strongest or 1.0), max(bottom - top, 1), max(right - left, 1)
+    )
+    if seen.shape == (height, width):
+        return seen, strongest
+    strength = np.zeros((height, width), np.float32)
+    strength[top : top + len(seen), left : left + seen.shape[1]] = seen
+    return strength, strongest
 
 
 def _level(strength: NDArray[np.float32]) -> NDArray[np.uint8]:

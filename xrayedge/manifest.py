@@ -19,6 +19,8 @@ Precision = Literal["float32", "float16", "dynamic", "int8"]
 
 #: The class of people who have nothing; what a site's operating point weighs.
 HEALTHY = "healthy"
+#: What the channels of the network that frames the lungs stand for.
+EDGES = ("left", "top", "right", "bottom")
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -367,6 +369,30 @@ class FrontalGate:
 
 
 @dataclass(frozen=True)
+class LungSettings:
+    """The network that frames the lungs, and how its box becomes the classifier's image.
+
+    Parameters
+    ----------
+    network
+        Its channels are `EDGES`: logits of their places, as shares of the width and the height.
+    margin
+        Added on each side of the box, as a share of the image.
+    provenance
+        Data, recipe and versions that made the network.
+    """
+
+    network: Network
+    margin: float
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.network.classes != EDGES or self.network.opacity is not None:
+            raise ValueError(f"lungs: the network's channels are not {', '.join(EDGES)}")
+        _within("lungs: margin", self.margin, 0.0, 0.5)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The whole of ``manifest.json``, but for its format; see `bundle.ModelBundle`."""
 
@@ -377,6 +403,7 @@ class Manifest:
     provenance: dict[str, Any]
     val_curve: ValCurve | None = None
     reference: ReferenceHistograms | None = None
+    lungs: LungSettings | None = None
 
     def __post_init__(self) -> None:
         check_name("name", self.name)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .manifest import OpacitySettings
-from .preprocessing import Preprocessing
+from .preprocessing import Preprocessing, Window
 
 #: Left, top, right, bottom: edges, so that the whole of an image is (0, 0, width, height).
 Box: TypeAlias = tuple[float, float, float, float]
@@ -55,8 +55,7 @@ def find(
     logits: NDArray[np.floating],
     settings: OpacitySettings,
     preprocessing: Preprocessing,
-    height: int,
-    width: int,
+    window: Window,
 ) -> tuple[Opacity, ...]:
     """The opacities of one image, strongest first.
 
@@ -67,13 +66,13 @@ def find(
     settings
         Threshold and calibration.
     preprocessing
-        What made the network's input out of the image.
-    height, width
-        Of the image, in pixels.
+        What made the network's input out of the window.
+    window
+        The part of the image that the network saw, or all of it.
 
     Returns
     -------
-    Boxes in pixels of the image; what lies in the bars that ``pad`` adds is left out.
+    Boxes in pixels of the whole image; what lies in the bars that ``pad`` adds is left out.
     """
     places = scores(logits, settings).astype(np.float32)
     rows, columns = (_FINER * side for side in places.shape)
@@ -81,42 +80,41 @@ def find(
     places = np.asarray(cv2.resize(places, (columns, rows), interpolation=cv2.INTER_LINEAR))
     above = (places >= settings.threshold).astype(np.uint8)
     count, regions, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=_CONNECTIVITY)
-    left, top, right, bottom = preprocessing.frame(height, width)
+    left, top, right, bottom = preprocessing.frame_in(window)
     across, down = (right - left) / columns, (bottom - top) / rows
     found = []
     for region in range(1, count):  # 0 is the rest
         x, y, wide, high = (int(stats[region, column]) for column in range(4))
         box = (
-            _inside(left + x * across, width),
-            _inside(top + y * down, height),
-            _inside(left + (x + wide) * across, width),
-            _inside(top + (y + high) * down, height),
+            _inside(left + x * across, window.left, window.right),
+            _inside(top + y * down, window.top, window.bottom),
+            _inside(left + (x + wide) * across, window.left, window.right),
+            _inside(top + (y + high) * down, window.top, window.bottom),
         )
         if box[0] < box[2] and box[1] < box[3]:
             found.append(Opacity(box, float(places[regions == region].max())))
     return tuple(sorted(found, key=lambda one: -one.score))
 
 
-def turned_back(opacity: Opacity, quarter_turns: int, height: int, width: int) -> Opacity:
-    """An opacity in the coordinates of the image before it was rotated.
+def turned_back(box: Box, quarter_turns: int, height: int, width: int) -> Box:
+    """A box in the coordinates of the image before it was rotated.
 
     Parameters
     ----------
-    opacity
+    box
         In an image that was turned.
     quarter_turns
         Counter-clockwise turns of 90 degrees that made it.
     height, width
         Of the turned image, in pixels.
     """
-    box = opacity.box
     for _ in range(quarter_turns % 4):
         left, top, right, bottom = box
         # Counter-clockwise, (x, y) came from (height - y, x).
         box = (height - bottom, left, height - top, right)
         height, width = width, height
-    return Opacity(box, opacity.score)
+    return box
 
 
-def _inside(edge: float, side: int) -> float:
-    return round(min(max(edge, 0.0), float(side)), _DECIMALS)
+def _inside(edge: float, low: int, high: int) -> float:
+    return round(min(max(edge, float(low)), float(high)), _DECIMALS)

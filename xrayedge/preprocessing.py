@@ -22,6 +22,45 @@ Equalisation = Literal["none", "global", "clahe"]
 
 
 @dataclass(frozen=True)
+class Window:
+    """A part of an image, in whole pixels.
+
+    Parameters
+    ----------
+    left, top, right, bottom
+        Edges: the whole of an image is (0, 0, width, height).
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def whole(cls, height: int, width: int) -> Window:
+        """All of an image."""
+        return cls(0, 0, width, height)
+
+    def cut(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """That part of ``uint8 [H, W]``, which is not copied."""
+        return pixels[self.top : self.bottom, self.left : self.right]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The edges as numbers of pixels."""
+        return float(self.left), float(self.top), float(self.right), float(self.bottom)
+
+    def shares(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The edges as shares of the image's width and height, 0 to 1."""
+        return self.left / width, self.top / height, self.right / width, self.bottom / height
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """Resize to a square, then equalise the histogram.
 
@@ -90,6 +129,11 @@ class Preprocessing:
         side = min(height, width) if self.fit == "crop" else max(height, width)
         left, top = (width - side) / 2.0, (height - side) / 2.0
         return left, top, left + side, top + side
+
+    def frame_in(self, window: Window) -> tuple[float, float, float, float]:
+        """The same in the whole image's pixels, where the input was made of a part of it."""
+        left, top, right, bottom = self.frame(*window.shape)
+        return left + window.left, top + window.top, right + window.left, bottom + window.top
 
     def restore(self, values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
         """Map values from the model's input back onto the image that it was made from.

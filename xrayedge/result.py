@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .bundle import Precision
 from .engines import EngineName
 from .imaging import AcquisitionTags
-from .opacities import Opacity
+from .opacities import Box, Opacity
 
 Status = Literal["screened", "rejected", "failed"]
 
@@ -45,8 +45,8 @@ class Screening:
     model, version, precision, engine, operating_point
         What made the result.
     timings_ms
-        Milliseconds for ``read``, ``frontal``, ``preprocess``, ``classify`` and ``total``;
-        ``None`` for a stage that was not reached.
+        Milliseconds for ``read``, ``frontal``, ``preprocess`` (finding the lungs, too),
+        ``classify`` and ``total``; ``None`` for a stage that was not reached.
     tags
         What a DICOM file says about modality, body part and view.
     warnings
@@ -57,6 +57,10 @@ class Screening:
     opacities
         Where the image shows opacities: boxes in pixels of the image as it was read, with
         scores, strongest first. Empty too where the model has no channel for them.
+    lungs
+        The part of the image that the classifier saw, framed around the lungs: left, top, right and
+        bottom edge, in pixels of the image as it was read. ``None`` where the model sees whole
+        images.
     grey
         Mean and standard deviation of the image's grey values, 0 to 255, where they were asked
         for; see `reference.grey`.
@@ -86,6 +90,7 @@ class Screening:
     warnings: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
     opacities: tuple[Opacity, ...] = ()
+    lungs: Box | None = None
     grey: tuple[float, float] | None = None
     activation_map: NDArray[np.float32] | None = field(default=None, repr=False)
     heatmap: NDArray[np.uint8] | None = field(default=None, repr=False)
@@ -128,6 +133,7 @@ class Screening:
             "warnings": list(self.warnings),
             "corrections": list(self.corrections),
             "opacities": [{"box": list(one.box), "score": one.score} for one in self.opacities],
+            "lungs": None if self.lungs is None else list(self.lungs),
         }
 
 

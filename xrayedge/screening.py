@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import opacities, reference
 from .bundle import DEFAULT_MODEL, ModelBundle, OperatingPoint, Precision
@@ -21,8 +22,9 @@ from .errors import EngineError, ImageError
 from .frontal import Correction, FrontalCheck
 from .heatmap import overlay
 from .imaging import Limits, Source, contradictions, read, source_name
-from .opacities import Opacity
-from .preprocessing import halved_for
+from .lungs import LungFiles, LungFinder
+from .opacities import Box, Opacity
+from .preprocessing import Window, halved_for
 from .result import Screening
 from .scores import decide
 from .streams import in_order
@@ -33,6 +35,25 @@ if TYPE_CHECKING:
 #: Images whose shorter side has fewer pixels are rejected, whatever the model: one with a larger
 #: input gets an image enlarged.
 MIN_SIDE = 112
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """A bundle's networks, loaded; ``lungs`` where its classifier sees only those."""
+
+    frontal: FrontalCheck
+    lungs: LungFinder | None
+    classifier: Classifier
+
+    def all(self) -> tuple[Classifier, ...]:
+        """Each of them."""
+        finder = () if self.lungs is None else (self.lungs.network,)
+        return self.frontal.classifier, *finder, self.classifier
+
+    def halved(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image for all that see the whole of it; see `halved_for`."""
+        *others, last = (one.network.preprocessing for one in self.all())
+        return halved_for(pixels, others if self.lungs is not None else [*others, last])
 
 
 class Screener:
@@ -112,8 +133,10 @@ class Screener:
         self._auto_orient = auto_orient
         self._timeout = timeout
         self._timed_work: TimedWork[Screening] = TimedWork()
-        self._networks: tuple[FrontalCheck, Classifier] | None = (
+        lungs = LungFiles.of(self.bundle)
+        self._networks: _Networks | None = _Networks(
             FrontalCheck.open(self.bundle, self.engine, threads, providers),
+            None if lungs is None else LungFinder.open(lungs, self.engine, threads, providers),
             Classifier.open(
                 self.bundle, self.bundle.classifier, precision, self.engine, threads, providers
             ),
@@ -138,9 +161,8 @@ class Screener:
         self._networks = None
 
     def warm_up(self) -> None:
-        """Run both networks once, so that the first image takes no longer than the next."""
-        frontal, classifier = self._loaded()
-        for one in (frontal.classifier, classifier):
+        """Run all networks once, so that the first image takes no longer than the next."""
+        for one in self._loaded().all():
             size = one.network.preprocessing.size
             one.classify(np.zeros((1, size, size, 1), np.uint8))
 
@@ -220,7 +242,7 @@ class Screener:
             result = _failed(blank, error)
         return replace(result, timings_ms=clock.timings())
 
-    def _loaded(self) -> tuple[FrontalCheck, Classifier]:
+    def _loaded(self) -> _Networks:
         networks = self._networks  # read once: another thread may close it
         if networks is None:
             raise EngineError("the screener is closed; create a new one")
@@ -231,11 +253,11 @@ class Screener:
         source: Source,
         heatmap: bool,
         grey: bool,
-        networks: tuple[FrontalCheck, Classifier],
+        networks: _Networks,
         clock: Clock,
         result: Screening,
     ) -> Screening:
-        frontal, classifier = networks
+        frontal, classifier = networks.frontal, networks.classifier
         with clock.stage("read"):
             image = read(source, self._limits, name=result.source, threads=self._threads)
         pixels = image.pixels
@@ -247,8 +269,7 @@ class Screener:
             )
             return replace(result, reason="too-small", detail=detail)
         with clock.stage("frontal"):
-            both = (frontal.classifier.network, classifier.network)
-            small = halved_for(pixels, [network.preprocessing for network in both])
+            small = networks.halved(pixels)
             score = frontal.score(small)
             passed = frontal.passes(score)
             found = None if passed else frontal.correction(pixels)
@@ -269,10 +290,15 @@ class Screener:
                     detail=f"{result.source}: {_as_it_lies(correction)}; export it upright with "
                     "bones bright, or ask for auto-orient",
                 )
-            pixels = small = correction.apply(pixels)
+            pixels = correction.apply(pixels)
+            small = networks.halved(pixels)
             result = replace(result, frontal_score=score, corrections=correction.names())
         with clock.stage("preprocess"):
-            inputs = classifier.preprocess(small)
+            seen, window = small, Window.whole(*pixels.shape)
+            if networks.lungs is not None:
+                window = networks.lungs.find(small, *pixels.shape)
+                seen = window.cut(pixels)
+            inputs = classifier.preprocess(seen)
         with clock.stage("classify"):
             probabilities, activation_map = classifier.classify(inputs)
         label, certain = decide(probabilities, self._point)
@@ -280,13 +306,23 @@ class Screener:
         shown: tuple[Opacity, ...] = ()
         if network.opacity is not None:
             logits = activation_map[:, :, -1]
-            shown = opacities.find(logits, network.opacity, network.preprocessing, *pixels.shape)
+            shown = opacities.find(logits, network.opacity, network.preprocessing, window)
         drawn = None
         if heatmap:
             drawn = overlay(
-                pixels, activation_map, network.preprocessing, probabilities, label, shown
+                pixels,
+                activation_map,
+                network.preprocessing,
+                probabilities,
+                label,
+                shown,
+                window.shares(*pixels.shape),
             )
         turns = found[0].quarter_turns if found is not None else 0
+
+        def as_read(box: Box) -> Box:
+            return opacities.turned_back(box, turns, *pixels.shape)
+
         return replace(
             result,
             status="screened",
@@ -294,7 +330,8 @@ class Screener:
             certain=certain,
             probabilities=probabilities,
             warnings=contradictions(image.tags, passed=True),
-            opacities=tuple(opacities.turned_back(one, turns, *pixels.shape) for one in shown),
+            opacities=tuple(replace(one, box=as_read(one.box)) for one in shown),
+            lungs=None if networks.lungs is None else as_read(window.box),
             activation_map=activation_map,
             grey=reference.grey(small) if grey else None,
             heatmap=drawn,

@@ -14,6 +14,17 @@ export class Grey {
     this.width = width;
     this.height = height;
   }
+
+  /** A part of it; edges in whole pixels. */
+  cut([left, top, right, bottom]) {
+    const [width, height] = [right - left, bottom - top];
+    const pixels = new Uint8Array(width * height);
+    for (let y = 0; y < height; y++) {
+      const start = (top + y) * this.width + left;
+      pixels.set(this.pixels.subarray(start, start + width), y * width);
+    }
+    return new Grey(pixels, width, height);
+  }
 }
 
 /** The input of a network, a Uint8Array of `size * size`; `settings` are the manifest's. */

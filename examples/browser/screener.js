@@ -27,8 +27,8 @@ class Network {
     return new Network(session, description);
   }
 
-  /** Probability of each class, by its name. */
-  async scores(image) {
+  /** Mean of the map over its places, by the temperature: a number for each class. */
+  async logits(image) {
     const { classes, preprocessing, temperature } = this.description;
     const { size } = preprocessing;
     const input = new ort.Tensor("uint8", prepare(image, preprocessing), [1, size, size, 1]);
@@ -36,11 +36,17 @@ class Network {
     const { data, dims } = results[this.session.outputNames[0]];
     const channels = dims[3];
     const places = data.length / channels;
-    const logits = classes.map((_, channel) => {
+    return classes.map((_, channel) => {
       let sum = 0;
       for (let place = 0; place < places; place++) sum += data[place * channels + channel];
       return sum / places / temperature;
     });
+  }
+
+  /** Probability of each class, by its name. */
+  async scores(image) {
+    const { classes } = this.description;
+    const logits = await this.logits(image);
     const largest = Math.max(...logits);
     const exponentials = logits.map((logit) => Math.exp(logit - largest));
     const total = exponentials.reduce((sum, one) => sum + one, 0);
@@ -48,11 +54,28 @@ class Network {
   }
 }
 
+// Of a side: a smaller box is no pair of lungs, and the whole image is used.
+const SMALLEST_SHARE = 0.3;
+
+/** Left, top, right and bottom of the part that the classifier sees, in whole pixels. */
+function frame(logits, margin, { width, height }) {
+  const [left, top, right, bottom] = logits.map((one) => 0.5 * (1 + Math.tanh(one / 2)));
+  if (right - left < SMALLEST_SHARE || bottom - top < SMALLEST_SHARE) return [0, 0, width, height];
+  const pixel = (share, side) => Math.floor(Math.min(Math.max(share, 0), 1) * side + 0.5);
+  return [
+    pixel(left - margin, width),
+    pixel(top - margin, height),
+    pixel(right + margin, width),
+    pixel(bottom + margin, height),
+  ];
+}
+
 export class Screener {
-  constructor(manifest, classifier, frontal) {
+  constructor(manifest, classifier, frontal, lungs) {
     this.manifest = manifest;
     this.classifier = classifier;
     this.frontal = frontal;
+    this.lungs = lungs; // null where the classifier sees the whole image
   }
 
   /** Load a bundle from its folder's address, which ends in a slash. */
@@ -64,6 +87,7 @@ export class Screener {
       manifest,
       await Network.open(folder, manifest.classifier),
       await Network.open(folder, manifest.frontal.network),
+      manifest.lungs ? await Network.open(folder, manifest.lungs.network) : null,
     );
   }
 
@@ -74,7 +98,11 @@ export class Screener {
     if (frontalScore < threshold) {
       return { status: "rejected", reason: "not-frontal", frontal_score: frontalScore };
     }
-    const probabilities = await this.classifier.scores(image);
+    let lungs = null;
+    if (this.lungs) {
+      lungs = frame(await this.lungs.logits(image), this.manifest.lungs.margin, image);
+    }
+    const probabilities = await this.classifier.scores(lungs ? image.cut(lungs) : image);
     const point = this.manifest.classifier.operating_points[0];
     const weighted = Object.entries(probabilities).map(([name, value]) => [
       name,
@@ -87,6 +115,7 @@ export class Screener {
       label,
       certain: strongest / total >= point.abstain_below,
       probabilities,
+      lungs,
       frontal_score: frontalScore,
       model: this.manifest.name,
       version: this.manifest.version,

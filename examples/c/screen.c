@@ -1,8 +1,9 @@
 /*
  * screen BUNDLE WIDTH HEIGHT [any] < grey: screens one image, WIDTH * HEIGHT bytes, bones bright.
- * With "any" the frontal check rejects nothing, for test images such as the golden ones.
- * It can't enlarge: both sides need at least as many pixels as the classifier's input, 160 for
- * vgg16-edge 0.6.0. xrayedge itself accepts smaller images, from MIN_SIDE on.
+ * With "any" the frontal check rejects nothing and the classifier sees all of the image, for test
+ * images such as the golden ones.
+ * It can't enlarge: the part around the lungs needs at least as many pixels as the classifier's input
+ * on both sides, 144 for vgg16-edge 0.7.0. xrayedge itself accepts smaller images, from MIN_SIDE on.
  * Exit status: 0 screened, 1 rejected, 2 an error. Research software, not a medical device.
  */
 #include <math.h>
@@ -13,7 +14,7 @@
 
 #include "model.h"
 
-enum { MAX_SIDE = 20000, MAX_CLASSES = sizeof CLASSIFIER.classes / sizeof *CLASSIFIER.classes };
+enum { MAX_SIDE = 20000 };
 
 static const OrtApi *ort;
 
@@ -41,22 +42,25 @@ static OrtSession *open_network(OrtEnv *env, const char *bundle, const network_t
   return session;
 }
 
-/* Mean of the activation map over its places, by temperature, softmax: in double. */
-static void score(const network_t *network, const float *map, size_t places, size_t channels,
-                  double *scores) {
-  double largest = -INFINITY, total = 0.0;
+/* Mean of the activation map over its places, by temperature: in double. */
+static void read_map(const network_t *network, const float *map, size_t places, size_t channels,
+                     double *logits) {
   for (int c = 0; c < network->count; c++) {
     double sum = 0.0;
     for (size_t i = 0; i < places; i++) sum += map[i * channels + (size_t)c];
-    scores[c] = sum / (double)places / network->temperature;
-    largest = fmax(largest, scores[c]);
+    logits[c] = sum / (double)places / network->temperature;
   }
-  for (int c = 0; c < network->count; c++) total += scores[c] = exp(scores[c] - largest);
-  for (int c = 0; c < network->count; c++) scores[c] /= total;
+}
+
+static void softmax(int count, double *values) {
+  double largest = -INFINITY, total = 0.0;
+  for (int c = 0; c < count; c++) largest = fmax(largest, values[c]);
+  for (int c = 0; c < count; c++) total += values[c] = exp(values[c] - largest);
+  for (int c = 0; c < count; c++) values[c] /= total;
 }
 
 static void run(OrtSession *session, const network_t *network, const uint8_t *pixels, int width,
-                int height, double *scores) {
+                int height, double *logits) {
   const int size = network->preprocessing.size;
   const int64_t shape[4] = {1, size, size, 1};
   uint8_t *input = malloc((size_t)size * size);
@@ -89,7 +93,7 @@ static void run(OrtSession *session, const network_t *network, const uint8_t *pi
     exit(2);
   }
   check(ort->GetTensorMutableData(result, &map));
-  score(network, map, (size_t)(dimensions[1] * dimensions[2]), (size_t)dimensions[3], scores);
+  read_map(network, map, (size_t)(dimensions[1] * dimensions[2]), (size_t)dimensions[3], logits);
 
   ort->ReleaseTensorTypeAndShapeInfo(info);
   ort->ReleaseValue(result), ort->ReleaseValue(value), ort->ReleaseMemoryInfo(memory);
@@ -97,9 +101,30 @@ static void run(OrtSession *session, const network_t *network, const uint8_t *pi
   free(input);
 }
 
+#ifdef HAS_LUNGS
+static double clamped(double share) { return fmin(fmax(share, 0.0), 1.0); }
+
+/* Keeps the part of the image around the lungs, in place. */
+static void frame_lungs(OrtSession *lungs, uint8_t *pixels, int *width, int *height) {
+  double edges[MAX_CLASSES]; /* left, top, right, bottom */
+  run(lungs, &LUNGS, pixels, *width, *height, edges);
+  for (int i = 0; i < 4; i++) edges[i] = 0.5 * (1.0 + tanh(edges[i] / 2.0));
+  if (edges[2] - edges[0] < SMALLEST_SHARE || edges[3] - edges[1] < SMALLEST_SHARE) return;
+  const int left = (int)floor(clamped(edges[0] - LUNGS_MARGIN) * *width + 0.5);
+  const int top = (int)floor(clamped(edges[1] - LUNGS_MARGIN) * *height + 0.5);
+  const int right = (int)floor(clamped(edges[2] + LUNGS_MARGIN) * *width + 0.5);
+  const int bottom = (int)floor(clamped(edges[3] + LUNGS_MARGIN) * *height + 0.5);
+  for (int y = top; y < bottom; y++)
+    memmove(pixels + (size_t)(y - top) * (size_t)(right - left),
+            pixels + (size_t)y * (size_t)*width + left, (size_t)(right - left));
+  *width = right - left;
+  *height = bottom - top;
+}
+#endif
+
 int main(int argc, char **argv) {
   const int any = argc == 5 && strcmp(argv[4], "any") == 0, right = argc == 4 || any;
-  const int width = right ? atoi(argv[2]) : 0, height = right ? atoi(argv[3]) : 0;
+  int width = right ? atoi(argv[2]) : 0, height = right ? atoi(argv[3]) : 0;
   if (width < MIN_SIDE || height < MIN_SIDE || width > MAX_SIDE || height > MAX_SIDE) {
     fprintf(stderr, "usage: screen BUNDLE WIDTH HEIGHT [any] < grey; sides from %d to %d\n", MIN_SIDE,
             MAX_SIDE);
@@ -123,6 +148,7 @@ int main(int argc, char **argv) {
 
   double scores[MAX_CLASSES] = {0}, passes = 0.0;
   run(frontal, &FRONTAL, pixels, width, height, scores);
+  softmax(FRONTAL.count, scores);
   for (int c = 0; c < FRONTAL.count; c++)
     if (strcmp(FRONTAL.classes[c], FRONTAL_LABEL) == 0) passes = scores[c];
   printf("frontal_score %.6f\n", passes);
@@ -130,7 +156,15 @@ int main(int argc, char **argv) {
   if (rejected) {
     printf("rejected not-frontal\n");
   } else {
+#ifdef HAS_LUNGS
+    if (!any) {
+      OrtSession *lungs = open_network(env, argv[1], &LUNGS);
+      frame_lungs(lungs, pixels, &width, &height);
+      ort->ReleaseSession(lungs);
+    }
+#endif
     run(classifier, &CLASSIFIER, pixels, width, height, scores);
+    softmax(CLASSIFIER.count, scores);
     for (int c = 0; c < CLASSIFIER.count; c++) printf("%s %.6f\n", CLASSIFIER.classes[c], scores[c]);
   }
   ort->ReleaseSession(classifier), ort->ReleaseSession(frontal), ort->ReleaseEnv(env);

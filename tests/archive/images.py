@@ -48,6 +48,6 @@ def comparable(row):
     """The keys of `screen --json` that must be equal."""
     keys = ("status", "reason", "label", "certain", "probabilities", "frontal_score", "model")
     keys += ("version", "precision", "engine", "operating_point", "tags", "warnings")
-    found = {name: row[name] for name in (*keys, "corrections", "opacities")}
+    found = {name: row[name] for name in (*keys, "corrections", "opacities", "lungs")}
     assert set(row) >= {*found, *_VARIES}
     return found

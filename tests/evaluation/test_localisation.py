@@ -9,7 +9,7 @@ from xrayedge.bundle import OpacitySettings
 from xrayedge.data import Sample
 from xrayedge.evaluation import Judged, Places, localise
 from xrayedge.evaluation.localisation import THRESHOLDS, evidence_inside
-from xrayedge.preprocessing import Preprocessing
+from xrayedge.preprocessing import Preprocessing, Window
 
 LEFT, RIGHT = (0.1, 0.2, 0.4, 0.8), (0.6, 0.2, 0.9, 0.8)
 NOWHERE = (0.45, 0.0, 0.55, 0.1)
@@ -87,10 +87,17 @@ def test_evidence_is_shared_by_area(fit, expected):
     flat = np.ones((7, 7), np.float32)
     preprocessing = Preprocessing(56, fit=fit)
     if fit == "pad":  # of a wide image half of the map lies in the bars
-        assert evidence_inside(flat, (0, 0, 1, 1), preprocessing, 100, 200) == pytest.approx(0.5)
+        wide, everywhere = Window.whole(100, 200), (0, 0, 1, 1)
+        found = evidence_inside(flat, everywhere, preprocessing, wide, 100, 200)
+        assert found == pytest.approx(0.5)
     box = (0.0, 0.0, 0.5, 1.0)
-    assert evidence_inside(flat, box, preprocessing, 200, 200) == pytest.approx(expected)
-    assert math.isnan(evidence_inside(-flat, box, preprocessing, 200, 200))
+    whole = Window.whole(200, 200)
+    found = evidence_inside(flat, box, preprocessing, whole, 200, 200)
+    assert found == pytest.approx(expected)
+    assert math.isnan(evidence_inside(-flat, box, preprocessing, whole, 200, 200))
+    # Of the image's left half the network saw the right half, of which all lies in the box.
+    part = Window(50, 0, 100, 200)
+    assert evidence_inside(flat, box, Preprocessing(56), part, 200, 200) == pytest.approx(1.0)
 
 
 def test_a_judged_image_has_its_opacities_in_fractions_of_it():
@@ -104,6 +111,7 @@ def test_a_judged_image_has_its_opacities_in_fractions_of_it():
         np.array([[0.1, 0.8, 0.1]]),
         maps,
         np.array([(300, 600)]),
+        [Window.whole(300, 600)],
         opacity=OpacitySettings(threshold=0.5, temperature=1.0, bias=0.0),
     )
     found = judged.places(0)

@@ -17,7 +17,7 @@ from xrayedge.bundle import OpacitySettings, OperatingPoint
 from xrayedge.data import Sample
 from xrayedge.evaluation import Judged, calibration_bins
 from xrayedge.evaluation.report import _draw_opacities, write_report
-from xrayedge.preprocessing import Preprocessing
+from xrayedge.preprocessing import Preprocessing, Window
 
 CLASSES = ("covid", "healthy", "pneumonia")
 
@@ -46,6 +46,7 @@ def judged(tmp_path_factory):
         scores,
         maps,
         np.array([(90, 70)] * 14),
+        [Window.whole(90, 70)] * 14,
         points=(OperatingPoint("balanced", dict.fromkeys(CLASSES, 1.0), 0.5),),
         opacity=OpacitySettings(threshold=0.5, temperature=1.0, bias=0.0),
     )

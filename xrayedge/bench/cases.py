@@ -58,7 +58,7 @@ def load_bundles(models: Iterable[str | Path]) -> tuple[list[ModelBundle], list[
     for model in models:
         try:
             bundle = ModelBundle.load(model)
-            for variant in (*bundle.classifier.variants, *bundle.frontal.network.variants):
+            for variant in bundle.variants():
                 bundle.read(variant)
         except BundleError as error:
             damaged.append(error)

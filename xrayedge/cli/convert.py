@@ -14,6 +14,13 @@ from .printing import messages, quiet_tensorflow
 _NOT_ALL_WRITTEN = 1
 
 
+def _finds_lungs(run: str) -> bool:
+    from ..training.run import RECORD, RunRecord
+
+    folder = Path(run)
+    return (folder / RECORD).is_file() and RunRecord.read(folder).recipe.finds_lungs
+
+
 @click.command()
 @click.argument("run", metavar="RUN|BUNDLE")
 @training_data_option("RUN's training data, or images of a BUNDLE's classes. May be repeated.")
@@ -85,6 +92,8 @@ def convert(
 ) -> None:
     """Convert a classifier into a bundle for devices, together with a frontal check.
 
+    A run of the recipe `lungs` becomes a folder for `train --lungs` instead.
+
     Every file is compared with the float model on labelled images before it is written: the
     `test` split of DATA, or the rows of --parity-data or DATA that --where chooses.
 
@@ -102,6 +111,12 @@ def convert(
     from ..data import load_dataset
     from ..training.bundles import finished_run
 
+    if _finds_lungs(run):
+        from ..converters.lungs import convert_lungs
+
+        files = convert_lungs(TrainedRun.open(Path(run), data), out, progress=messages.print)
+        messages.print(f"{out}: for `xrayedge train --lungs`, margin {files.settings.margin}")
+        return
     variants = variants_of(formats, precisions)
     parity_samples = (
         load_dataset(parity_data or data, where, complete=False).samples

@@ -59,6 +59,14 @@ def _data_name(
     help="A finished run or a bundle to start from: its model, widths and preprocessing.",
 )
 @click.option(
+    "--lungs",
+    "lungs_folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    show_default="what frames the lungs for --start",
+    help="Learn from the lungs alone: FOLDER is a converted run of the recipe lungs.",
+)
+@click.option(
     "--size", type=click.IntRange(32), help="Side of the input, in pixels, instead of the recipe's."
 )
 @click.option("--epochs", type=click.IntRange(1), help="Epochs of the recipe's last phase.")
@@ -84,6 +92,7 @@ def train(
     recipe_name: str | None,
     weights: Path | None,
     start: str | None,
+    lungs_folder: Path | None,
     size: int | None,
     epochs: int | None,
     rate: float | None,
@@ -98,10 +107,12 @@ def train(
         refuse_ignored(ctx, "with --start, whose weights are taken", "weights")
     quiet_tensorflow()
     from ..data import load_dataset
+    from ..lungs import LungFiles
     from ..training.bundles import finished_run
     from ..training.recipe import RECIPES
     from ..training.run import RunRecord
 
+    lungs = None if lungs_folder is None else LungFiles.load(lungs_folder)
     changes: dict[str, Any] = {"seed": seed, "precision": precision}
     recipe = replace(
         RECIPES[recipe_name or ("vgg16" if start is None else "own-hospital")],
@@ -117,8 +128,10 @@ def train(
             seed=recipe.seed,
             with_val=recipe.keep == "best",
             turned_of=recipe.turned_label,
-            non_classes=bool(recipe.not_healthy),
+            non_classes=recipe.uses_non_classes,
         ).without(leave_out)
+        if recipe.finds_lungs:
+            dataset = dataset.with_lung_boxes()
         if parent is not None:
             recipe, dataset = RunRecord.read(parent).continued(recipe, dataset)
         recipe = recipe.adjusted(size=size, epochs=epochs, learning_rate=rate)
@@ -144,6 +157,7 @@ def train(
                     data_name=data_name,
                     weights=weights,
                     start=parent,
+                    lungs=lungs,
                     progress=announce,
                 )
             }
@@ -158,6 +172,7 @@ def train(
             data_name=data_name,
             weights=weights,
             start=parent,
+            lungs=lungs,
             progress=show_epoch,
         )
     messages.print(

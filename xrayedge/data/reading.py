@@ -15,8 +15,10 @@ from .samples import Sample
 
 
 def read_sample(sample: Sample) -> NDArray[np.uint8]:
-    """The sample's grey pixels, turned and inverted as it asks."""
+    """The sample's grey pixels: its window, turned and inverted as it asks."""
     pixels = draw(*sample.drawn) if sample.drawn else read(sample.path).pixels
+    if sample.window is not None:
+        pixels = sample.window.cut(pixels)
     if sample.inverted:
         pixels = 255 - pixels
     return np.ascontiguousarray(np.rot90(pixels, sample.quarter_turns))

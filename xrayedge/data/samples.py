@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError
+from ..manifest import EDGES
+from ..preprocessing import Window
 
 SPLITS = ("train", "val", "test")
 #: Labels that are no classes: they say that a chest is not healthy, but not what it has.
@@ -55,6 +57,8 @@ class Sample:
         Around each opacity, as the image lies in its file; ``None`` where nobody looked for them.
     lung_box
         Around both lungs; ``None`` where it is not known.
+    window
+        The part of the image to use, instead of all of it; boxes are in fractions of that part.
     manifest
         Where ``row`` is; ``None`` in a folder.
     patient_known
@@ -73,6 +77,7 @@ class Sample:
     columns: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     opacity_boxes: tuple[Box, ...] | None = None
     lung_box: Box | None = None
+    window: Window | None = None
     manifest: Path | None = None
     patient_known: bool = True
 
@@ -126,6 +131,22 @@ class Dataset:
             if not any(sample.columns.get(column) == value for column, value in pairs)
         )
         return replace(self, samples=kept)
+
+    def with_lung_boxes(self) -> Dataset:
+        """The images with a lung box, to learn its edges from instead of classes.
+
+        Raises
+        ------
+        DatasetError
+            No image of the split ``train`` has one.
+        """
+        kept = tuple(sample for sample in self.samples if sample.lung_box is not None)
+        if not any(sample.split == "train" for sample in kept):
+            raise DatasetError(
+                "no image of the split train has a box around the lungs: give a manifest with the "
+                "column lung_box"
+            )
+        return Dataset(kept, EDGES)
 
     def digest(self) -> str:
         """sha256 over every sample's bytes, label, split, group and boxes: identifies the data."""

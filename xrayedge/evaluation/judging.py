@@ -13,7 +13,7 @@ from ..bundle import OpacitySettings, OperatingPoint
 from ..data import Box, Sample, read_sample
 from ..errors import DatasetError, ImageError
 from ..heatmap import evidence
-from ..preprocessing import Preprocessing
+from ..preprocessing import Preprocessing, Window
 from .bootstrap import Metric
 from .classes import Evaluation, evaluate, rows_by
 from .localisation import THRESHOLDS, Places, evidence_inside, evidence_inside_lungs, localise
@@ -38,6 +38,8 @@ class Judged:
         Activation maps, ``float32 [N, h, w, channels]``: the classes', then the opacities'.
     sizes
         Height and width of each image, ``int [N, 2]``.
+    windows
+        The part of each image that the model saw.
     points
         Operating points to judge labels at.
     opacity
@@ -52,6 +54,7 @@ class Judged:
     scores: NDArray[np.float64]
     maps: NDArray[np.float32]
     sizes: NDArray[np.int_]
+    windows: Sequence[Window]
     points: tuple[OperatingPoint, ...] = ()
     opacity: OpacitySettings | None = None
     unreadable: tuple[tuple[Sample, str], ...] = ()
@@ -80,8 +83,13 @@ class Judged:
             scores=self.scores[rows],
             maps=self.maps[rows],
             sizes=self.sizes[rows],
+            windows=[self.windows[row] for row in rows],
             unreadable=(),
         )
+
+    def inputs(self, row: int) -> NDArray[np.uint8]:
+        """What the model saw of one image, ``uint8 [size, size, 1]``; it is read again."""
+        return self.preprocessing.apply(self.windows[row].cut(read_sample(self.samples[row])))
 
     def evidence(self, row: int, channel: int) -> NDArray[np.float32]:
         """Evidence for a class in one image; see `heatmap.evidence`."""
@@ -94,7 +102,7 @@ class Judged:
         logits = self.maps[row, :, :, -1]
         scores = opacities.scores(logits, self.opacity)
         down, across = np.unravel_index(int(scores.argmax()), scores.shape)
-        left, top, right, bottom = self.preprocessing.frame(height, width)
+        left, top, right, bottom = self.preprocessing.frame_in(self.windows[row])
         peak = (
             (left + (across + 0.5) / scores.shape[1] * (right - left)) / width,
             (top + (down + 0.5) / scores.shape[0] * (bottom - top)) / height,
@@ -111,7 +119,7 @@ class Judged:
         """Box, in fractions of the image, and score of each opacity."""
         height, width = (int(side) for side in self.sizes[row])
         found = opacities.find(
-            self.maps[row, :, :, -1], settings, self.preprocessing, height, width
+            self.maps[row, :, :, -1], settings, self.preprocessing, self.windows[row]
         )
         return tuple(
             (
@@ -141,7 +149,11 @@ class Judged:
                 assert box is not None
                 height, width = (int(side) for side in self.sizes[row])
                 explained = self.evidence(row, int(self.scores[row].argmax()))
-                shares.append(evidence_inside(explained, box, self.preprocessing, height, width))
+                shares.append(
+                    evidence_inside(
+                        explained, box, self.preprocessing, self.windows[row], height, width
+                    )
+                )
             found |= evidence_inside_lungs([self.samples[row] for row in boxed], shares)
         return found
 
@@ -165,7 +177,7 @@ def judge(
     DatasetError
         No image can be read.
     """
-    read, scores, maps, sizes = [], [], [], []
+    read, scores, maps, sizes, windows = [], [], [], [], []
     unreadable = []
     for sample in progress(samples):
         try:
@@ -173,11 +185,13 @@ def judge(
         except ImageError as error:
             unreadable.append((sample, str(error)))
             continue
-        found, activation_map = model.judge(model.preprocessing.apply(pixels)[np.newaxis])
+        window = model.window(pixels)
+        found, activation_map = model.judge(model.inputs(pixels, window))
         read.append(sample)
         scores.append(found)
         maps.append(activation_map)
         sizes.append(pixels.shape)
+        windows.append(window)
     if not read:
         raise DatasetError(f"none of {len(samples)} images can be read; first: {unreadable[0][1]}")
     return Judged(
@@ -187,6 +201,7 @@ def judge(
         np.stack(scores),
         np.stack(maps),
         np.array(sizes),
+        windows,
         model.points,
         model.opacity,
         tuple(unreadable),

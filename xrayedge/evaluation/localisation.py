@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Box, Sample
-from ..preprocessing import Preprocessing
+from ..preprocessing import Preprocessing, Window
 from .bootstrap import Metric, Weights, auc, divided, intervals, mean
 
 #: False boxes an image at which the free-response sensitivity is read.
@@ -95,6 +95,7 @@ def evidence_inside(
     evidence: NDArray[np.float32],
     box: Box,
     preprocessing: Preprocessing,
+    window: Window,
     height: int,
     width: int,
 ) -> float:
@@ -106,11 +107,13 @@ def evidence_inside(
         See `heatmap.evidence`; what speaks against the class doesn't count.
     box
         In fractions of the image's width and height.
-    preprocessing, height, width
-        What made the network's input out of the image, and the image's size.
+    preprocessing, window
+        What made the network's input, and out of which part of the image.
+    height, width
+        Of the image, in pixels.
     """
     positive = np.maximum(evidence.astype(np.float64), 0.0)
-    left, top, right, bottom = preprocessing.frame(height, width)
+    left, top, right, bottom = preprocessing.frame_in(window)
     across = _overlap(left / width, right / width, evidence.shape[1], box[0], box[2])
     down = _overlap(top / height, bottom / height, evidence.shape[0], box[1], box[3])
     total = positive.sum()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..bundle import OpacitySettings
 from ..data import HEALTHY, Box, Sample
 from ..opacities import find
-from ..preprocessing import Preprocessing
+from ..preprocessing import Preprocessing, Window
 
 #: Thresholds that are tried.
 _THRESHOLDS = np.linspace(0.05, 0.95, 19)
@@ -64,7 +64,7 @@ def fit_opacity_settings(
         found, false = 0, 0
         for index, marked in zip(known, boxes, strict=True):
             height, width = shapes[index]
-            opacities = find(logits[index], settings, preprocessing, height, width)
+            opacities = find(logits[index], settings, preprocessing, Window.whole(height, width))
             centres = [_centre(opacity.box, height, width) for opacity in opacities]
             found += sum(any(_holds(box, centre) for centre in centres) for box in marked)
             false += sum(not any(_holds(box, centre) for box in marked) for centre in centres)

@@ -273,7 +273,7 @@ def _images(judged: Judged) -> Canvas:
     for place, index in enumerate(chosen):
         row, column = divmod(place, _COLUMNS)
         plain, heat = axes[2 * row, column], axes[2 * row + 1, column]
-        inputs = judged.preprocessing.apply(read_sample(judged.samples[index]))[:, :, 0]
+        inputs = judged.inputs(index)[:, :, 0]
         predicted = int(judged.scores[index].argmax())
         for one in (plain, heat):
             one.imshow(inputs, cmap="gray", vmin=0, vmax=255, extent=(0, side, side, 0))
@@ -310,7 +310,7 @@ def _draw_opacities(axes: Axes, judged: Judged, index: int) -> None:
 def _outline(axes: Axes, judged: Judged, index: int, box: Box, **style: Any) -> tuple[float, float]:
     """Draw a box of the image where the model's input shows it; its left and top there."""
     height, width = judged.sizes[index]
-    left, top, right, bottom = judged.preprocessing.frame(int(height), int(width))
+    left, top, right, bottom = judged.preprocessing.frame_in(judged.windows[index])
     across = judged.preprocessing.size / (right - left)
     down = judged.preprocessing.size / (bottom - top)
     corner = ((box[0] * width - left) * across, (box[1] * height - top) * down)

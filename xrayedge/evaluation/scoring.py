@@ -14,7 +14,8 @@ from ..bundle import ModelBundle, OpacitySettings, OperatingPoint, Precision
 from ..classifier import Classifier
 from ..data import Sample, TrainingData, read_sample
 from ..engines import EngineName, preferred_engine
-from ..preprocessing import Preprocessing
+from ..lungs import LungFiles, LungFinder
+from ..preprocessing import Preprocessing, Window
 from ..site import SiteProfile, open_site
 
 #: Probabilities and activation map of one image.
@@ -42,6 +43,8 @@ class ScoringModel:
         How the map's last channel is read; ``None``: all are of classes.
     trained_on
         What the model learnt from, if that is known.
+    lungs
+        What frames the lungs; ``None``: the model sees whole images.
     """
 
     classes: tuple[str, ...]
@@ -51,6 +54,7 @@ class ScoringModel:
     points: tuple[OperatingPoint, ...] = ()
     opacity: OpacitySettings | None = None
     trained_on: TrainingData | None = None
+    lungs: LungFinder | None = None
 
     @classmethod
     def from_bundle(
@@ -71,13 +75,9 @@ class ScoringModel:
         bundle = ModelBundle.load(folder)
         network = bundle.frontal.network if frontal else bundle.classifier
         threads = os.cpu_count() or 1
-        classifier = Classifier.open(
-            bundle,
-            network,
-            precision,
-            engine or preferred_engine(network.formats(precision)),
-            threads,
-        )
+        engine = engine or preferred_engine(network.formats(precision))
+        classifier = Classifier.open(bundle, network, precision, engine, threads)
+        files = None if frontal else LungFiles.of(bundle)
 
         point = None
         if site is not None:
@@ -102,12 +102,20 @@ class ScoringModel:
             network.operating_points if point is None else (),
             network.opacity,
             TrainingData.from_record(made_of.get("data") or {}, made_of.get("recipe") or {}),
+            LungFinder.open(files, engine, threads) if files is not None else None,
         )
 
-    def inputs(self, sample: Sample) -> NDArray[np.uint8]:
-        """The sample as the model reads it, ``uint8 [1, size, size, 1]``."""
-        return self.preprocessing.apply(read_sample(sample))[np.newaxis]
+    def window(self, pixels: NDArray[np.uint8]) -> Window:
+        """The part of ``uint8 [H, W]`` that the model sees."""
+        if self.lungs is None:
+            return Window.whole(*pixels.shape)
+        return self.lungs.find(pixels, *pixels.shape)
+
+    def inputs(self, pixels: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
+        """That part as the model reads it, ``uint8 [1, size, size, 1]``."""
+        return self.preprocessing.apply(window.cut(pixels))[np.newaxis]
 
     def score(self, sample: Sample) -> NDArray[np.float64]:
         """Probabilities, ``float64 [classes]``."""
-        return self.judge(self.inputs(sample))[0]
+        pixels = read_sample(sample)
+        return self.judge(self.inputs(pixels, self.window(pixels)))[0]

@@ -13,7 +13,7 @@ import numpy as np
 from ..data import Dataset, model_inputs
 from ..errors import RunError
 from .network import ARCHITECTURES
-from .run import MODEL, RECORD, RunRecord
+from .run import LUNGS, MODEL, RECORD, RunRecord, as_seen, lungs_of
 from .sampling import source_targets
 from .train import build_float32, finish, save, versions
 
@@ -35,7 +35,8 @@ def average(
     Parameters
     ----------
     runs
-        Two or more, of the same layers, preprocessing and classes. The average has the first run's
+        Two or more, of the same layers, preprocessing and classes, framed alike. The average has
+        the first run's
         architecture: with the last pooling or without. Their inputs may differ in size, too: a
         convolution fits any.
     dataset
@@ -64,9 +65,8 @@ def average(
         if not record.finished:
             raise RunError(f"{run}: not finished")
         if _kind(record) != _kind(first):
-            raise RunError(f"{run}: other layers, preprocessing or classes than {runs[0]}")
-    samples = dataset.labelled("val")
-    if dataset.digest() != first.data["digest"] or not samples:
+            raise RunError(f"{run}: other layers, preprocessing, lungs or classes than {runs[0]}")
+    if dataset.digest() != first.data["digest"] or not dataset.labelled("val"):
         raise RunError(f"an average needs the data of {runs[0]}, with a split val")
     recipe = replace(first.recipe, name="average").adjusted(size=size)
     models = [keras.saving.load_model(run / MODEL, compile=False) for run in runs]
@@ -80,16 +80,21 @@ def average(
         versions=versions(),
         averaged=tuple(record.to_dict() for record in records),
         shares=tuple(shares or ()),
+        lungs=first.lungs,
     )
     out.mkdir(parents=True, exist_ok=True)
+    lungs = lungs_of(runs[0])
+    if lungs is not None:
+        lungs.copy_to(out / LUNGS)
     save(model, out / MODEL)
+    samples = as_seen(dataset, lungs).labelled("val")
     inputs = model_inputs(samples, recipe.preprocessing)
     return finish(record, out, (inputs, source_targets(samples, dataset.classes)))
 
 
 def _kind(record: RunRecord) -> tuple[Any, ...]:
     recipe = record.recipe
-    channels = (record.classes, recipe.opacity > 0.0)
+    channels = (record.classes, recipe.opacity > 0.0, record.lungs)
     any_size = replace(recipe.preprocessing, size=1)
     architecture = ARCHITECTURES[recipe.architecture]
     layers = recipe.widths or architecture.blocks

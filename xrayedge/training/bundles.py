@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from .. import golden
 from ..bundle import MANIFEST, ModelBundle, Network, Variant
 from ..errors import RunError
+from ..lungs import LungFiles
 from .network import activation_map_model
 from .recipe import Recipe
-from .run import MODEL, RECORD, RunRecord
+from .run import LUNGS, MODEL, RECORD, RunRecord
 from .train import build_float32, save
 
 #: The arrays of one convolution: kernel ``float32 [h, w, in, out]`` and bias ``float32 [out]``.
@@ -59,6 +60,9 @@ def run_from_bundle(bundle: str | Path | ModelBundle, out: Path) -> RunRecord:
     _check_scores(model, network, variant, source)
     out.mkdir(parents=True, exist_ok=True)
     save(model, out / MODEL)
+    lungs = LungFiles.of(source)
+    if lungs is not None:
+        lungs.copy_to(out / LUNGS)
     record.write(out)
     return record
 
@@ -146,6 +150,7 @@ def _float_variant(bundle: ModelBundle) -> Variant:
 
 def _record(bundle: ModelBundle, variant: Variant) -> RunRecord:
     made_from = bundle.provenance.get("classifier", {})
+    lungs = LungFiles.of(bundle)
     try:
         recipe = Recipe.from_dict(made_from["recipe"])
         return RunRecord(
@@ -153,6 +158,7 @@ def _record(bundle: ModelBundle, variant: Variant) -> RunRecord:
             classes=bundle.classifier.classes,
             data=dict(made_from["data"]),
             versions=dict(made_from["versions"]),
+            lungs=lungs.digest() if lungs is not None else None,
             bundle={"name": bundle.name, "version": bundle.version, "sha256": variant.sha256},
             finished=True,
             temperature=bundle.classifier.temperature,

@@ -11,8 +11,9 @@ from typing import Any
 from ..data import Dataset, Sample, model_inputs
 from ..errors import DatasetError
 from ..evaluation import Evaluation, evaluate
+from ..lungs import LungFiles
 from .recipe import Recipe
-from .run import MODEL, RunRecord
+from .run import MODEL, RunRecord, as_seen, lungs_of
 from .scoring import predict
 from .train import Progress, train
 
@@ -33,6 +34,7 @@ def leave_one_source_out(
     data_name: dict[str, Any],
     weights: Path | None = None,
     start: Path | None = None,
+    lungs: LungFiles | None = None,
     progress: Callable[[str], Progress] | None = None,
 ) -> Iterator[LeftOut]:
     """For each source: train without its images, then score them.
@@ -42,7 +44,7 @@ def leave_one_source_out(
 
     Parameters
     ----------
-    dataset, recipe, data_name, weights, start
+    dataset, recipe, data_name, weights, start, lungs
         As for `train.train`.
     out
         Holds a run folder per source; finished ones are reused.
@@ -74,9 +76,11 @@ def leave_one_source_out(
                 data_name={**data_name, "without": source},
                 weights=weights,
                 start=start,
+                lungs=lungs,
                 progress=progress(source) if progress else None,
             )
-        inputs = model_inputs(held_out, recipe.preprocessing)
+        seen = as_seen(replace(dataset, samples=tuple(held_out)), lungs_of(folder))
+        inputs = model_inputs(seen.samples, recipe.preprocessing)
         scores = predict(folder / MODEL, inputs, RunRecord.read(folder).temperature)
         yield LeftOut(source, evaluate(held_out, dataset.classes, scores))
 

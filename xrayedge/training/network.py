@@ -58,6 +58,8 @@ class Architecture:
         Whether the last block ends with pooling too.
     half_side
         The key of the architecture for inputs of half the side whose map has the same size.
+    reach
+        Side of the last convolution's kernel. At the side of its input there is one place.
     """
 
     blocks: tuple[tuple[int, ...], ...]
@@ -65,6 +67,7 @@ class Architecture:
     imagenet: bool
     pool_last: bool = True
     half_side: str | None = None
+    reach: int = 1
 
 
 _VGG16 = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
@@ -79,6 +82,13 @@ ARCHITECTURES = {
         blocks=((8,), (16,), (32,), (64,), (96,)),
         input_scale=1.0 / 64.0,
         imagenet=False,
+    ),
+    # 30 million at 96 pixels, where its last convolution sees the whole image at once.
+    "lungs": Architecture(
+        blocks=((16,), (32,), (64,), (96,)),
+        input_scale=1.0 / 64.0,
+        imagenet=False,
+        reach=6,
     ),
 }
 
@@ -126,9 +136,9 @@ def build(
 ) -> keras.Model:
     """Build the network for square inputs of ``size`` pixels, untrained.
 
-    Layers are named ``block1_conv1`` ... as in Keras' VGG16, then ``activation_map`` (a 1x1
-    convolution to one channel for each class, and with ``opacity`` one more: the logit that a place
-    lies in an opacity) and ``logits``, the mean over the map of each class's channel.
+    Layers are named ``block1_conv1`` ... as in Keras' VGG16, then ``activation_map`` (a convolution
+    to one channel for each class, and with ``opacity`` one more: the logit that a place lies in an
+    opacity) and ``logits``, the mean over the map of each class's channel.
     """
     inputs = keras.Input((size, size, 1), dtype="uint8", name="image")
     scale = architecture.input_scale
@@ -150,7 +160,7 @@ def build(
     if dropout:
         x = keras.layers.SpatialDropout2D(dropout, name="dropout")(x)
     channels = classes + 1 if opacity else classes
-    x = keras.layers.Conv2D(channels, 1, dtype="float32", name=MAP_LAYER)(x)
+    x = keras.layers.Conv2D(channels, architecture.reach, dtype="float32", name=MAP_LAYER)(x)
     if opacity:
         x = ClassChannels(classes, dtype="float32", name="class_channels")(x)
     outputs = keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)

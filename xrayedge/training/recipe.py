@@ -122,6 +122,16 @@ class Recipe:
         return self.opacity > 0.0 or bool(self.not_healthy)
 
     @property
+    def finds_lungs(self) -> bool:
+        """Whether it makes the network that frames the lungs; see `training.lungs`."""
+        return self.architecture == "lungs"
+
+    @property
+    def uses_non_classes(self) -> bool:
+        """Whether it learns from images whose label is not a class."""
+        return bool(self.not_healthy) or self.finds_lungs
+
+    @property
     def epochs(self) -> int:
         """The number of epochs of all phases."""
         return sum(phase.epochs for phase in self.phases)
@@ -282,6 +292,33 @@ RECIPES = {
         name="vgg16-hospitals",
         phases=(Phase(epochs=5, learning_rate=1e-4, first_block=4),),
         dropout=0.2,
+    ),
+    # Frames the lungs; `docs/hospitals.md` has what that is for.
+    "lungs": Recipe(
+        name="lungs",
+        architecture="lungs",
+        preprocessing=Preprocessing(size=96, fit="stretch", equalisation="clahe"),
+        phases=(Phase(epochs=60, learning_rate=1e-3, first_block=1),),
+        augmentation=Augmentation(
+            rotation=10.0,
+            zoom=0.25,
+            shift=0.12,
+            stretch=0.25,
+            gamma=0.5,
+            blur=0.3,
+            erase=0.15,
+            text=0.4,
+            collimate=0.25,
+            style=0.4,
+            texture=0.5,
+            detail=0.1,
+            noise=0.02,
+        ),
+        batch_size=64,
+        dropout=0.2,
+        set_balance=0.75,
+        clip_norm=1.0,
+        keep="last",
     ),
     "frontal": Recipe(
         name="frontal",

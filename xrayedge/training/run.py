@@ -1,5 +1,6 @@
 """A run folder: a trained model and the record of how it was made.
 
+lungs/            what frames the lungs, for a classifier that sees only those
 run.json          recipe, data digest and counts, versions, history, best epoch, temperature
 checkpoint.keras  model and optimiser after the last finished epoch; removed when done
 model.keras       the model kept so far, float32; present from the first epoch on
@@ -17,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Dataset, Sample, load_dataset
+from ..data.framing import framed
 from ..errors import RunError
 from ..files import write_atomically
+from ..lungs import DESCRIPTION, LungFiles, LungFinder
 from .recipe import UNTAUGHT, Recipe
 
 RECORD = "run.json"
 MODEL = "model.keras"
 CHECKPOINT = "checkpoint.keras"
+LUNGS = "lungs"
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class RunRecord:
         Distilled runs: the share of the views that are blends of two images.
     disguise
         Distilled runs: the augmentation of what the student saw and the teachers did not.
+    lungs
+        `LungFiles.digest` of what framed the images; ``None``: the network saw whole images.
     history
         One entry for each finished epoch.
     finished
@@ -97,6 +103,7 @@ class RunRecord:
     views: int | None = None
     blended: float | None = None
     disguise: dict[str, Any] | None = None
+    lungs: str | None = None
     history: tuple[Epoch, ...] = ()
     finished: bool = False
     temperature: float = 1.0
@@ -142,7 +149,7 @@ class RunRecord:
         DatasetError
             See `load_dataset`.
         """
-        dataset = self._load(data, non_classes=bool(self.recipe.not_healthy))
+        dataset = self._load(data, non_classes=self.recipe.uses_non_classes)
         if not self.goes_on_with(dataset):
             raise RunError(f"{_names(data)}: other data than the run was trained on")
         if not set(dataset.classes) <= set(self.classes):
@@ -172,7 +179,8 @@ class RunRecord:
             turned_of=self.recipe.turned_label,
             non_classes=non_classes,
         )
-        return dataset.without(_pairs(known.get("leave_out", ())))
+        dataset = dataset.without(_pairs(known.get("leave_out", ())))
+        return dataset.with_lung_boxes() if self.recipe.finds_lungs else dataset
 
     def continued(self, recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
         """The recipe to continue from this run's model on data with these classes.
@@ -225,6 +233,22 @@ class RunRecord:
             raise RunError(f"{folder}: no {RECORD}; not a training run") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: damaged, or written by another version") from error
+
+
+def lungs_of(run: Path) -> LungFiles | None:
+    """What frames the images of a run's network; ``None``: it sees whole images."""
+    folder = run / LUNGS
+    return LungFiles.load(folder) if (folder / DESCRIPTION).exists() else None
+
+
+def as_seen(dataset: Dataset, lungs: LungFiles | None) -> Dataset:
+    """The dataset as a network sees it that `LungFiles` go with.
+
+    Boxes move with the window, so `Dataset.digest` is another one.
+    """
+    if lungs is None:
+        return dataset
+    return replace(dataset, samples=framed(dataset.samples, LungFinder.open(lungs)))
 
 
 def _pairs(written: Sequence[str]) -> list[tuple[str, str]]:

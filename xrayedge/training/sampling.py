@@ -16,6 +16,7 @@ from ..data import HEALTHY, INVERTED_LABEL, TURNED_LABEL, Box, Sample, read_samp
 from ..preprocessing import Preprocessing
 from .augmentation import Augmentation
 from .losses import map_loss_targets, targets
+from .lungs import moved
 from .recipe import Recipe
 
 _CLASS_BALANCE = 0.5  # exponent on the number of images of a class within a set
@@ -198,6 +199,8 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         if self._recipe.augmentation is None:
             assert self._features is not None
             return self._features[drawn], self._unvaried[drawn]
+        if self._recipe.finds_lungs:
+            return self._framed(index)
         images, wanted = self.varied(index)
         inputs = np.stack([self._recipe.preprocessing.apply(image) for image in images])
         return inputs, wanted if self._recipe.learns_maps else self._targets[drawn]
@@ -213,6 +216,16 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras shi
         samples = [self._samples[one] for one in drawn]
         wanted = label_targets(samples, self._targets[drawn], maps, self._recipe)
         return [pixels for pixels, _ in views], wanted
+
+    def _framed(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """A batch's inputs, and where the lungs' edges are in each, ``float32 [n, 4]``."""
+        inputs, boxes = [], []
+        for one, (pixels, matrix) in zip(self._batch(index), self._views(index), strict=True):
+            box = self._samples[int(one)].lung_box
+            assert box is not None
+            inputs.append(self._recipe.preprocessing.apply(pixels))
+            boxes.append(moved(box, pixels.shape, matrix))
+        return np.stack(inputs), np.stack(boxes)
 
     def _views(self, index: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
         """A batch's augmented images, and the transform of each."""

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from ..data import HEALTHY, Dataset, Sample, model_inputs
 from ..errors import RunError
+from ..lungs import LungFiles
 from ..scores import softmax
 from .calibration import doubts, fit_temperature, fit_threshold
 from .losses import LabelledAccuracy, MapLoss, SourceAwareCrossentropy, accuracy
+from .lungs import EdgeLoss, box_inputs, overlap
 from .network import (
     ARCHITECTURES,
     activation_map_model,
@@ -30,7 +32,17 @@ from .network import (
     split,
 )
 from .recipe import Phase, Recipe
-from .run import CHECKPOINT, MODEL, RECORD, Epoch, RunRecord, own_run
+from .run import (
+    CHECKPOINT,
+    LUNGS,
+    MODEL,
+    RECORD,
+    Epoch,
+    RunRecord,
+    as_seen,
+    lungs_of,
+    own_run,
+)
 from .sampling import TrainingBatches, source_targets, unvaried_targets
 
 _WARMUP_FRACTION = 0.05
@@ -49,6 +61,7 @@ def train(
     data_name: dict[str, Any],
     weights: Path | None = None,
     start: Path | None = None,
+    lungs: LungFiles | None = None,
     progress: Progress | None = None,
 ) -> RunRecord:
     """Train, or resume an interrupted run.
@@ -69,6 +82,8 @@ def train(
     start
         A finished run of the same architecture and classes to start from, instead of ImageNet's
         weights: to continue with another recipe, or with your own hospital's images.
+    lungs
+        Frames the images; by default what frames those of ``start``, if anything does.
     progress
         Called after each epoch with its number from 1, the number of epochs, and the epoch.
 
@@ -79,7 +94,9 @@ def train(
         another process trains; or ``start`` does not fit.
     """
     with own_run(out):
-        return _train(dataset, recipe, out, data_name, weights, start, progress)
+        if lungs is None and start is not None:
+            lungs = lungs_of(start)
+        return _train(dataset, recipe, out, data_name, weights, start, lungs, progress)
 
 
 def _train(
@@ -89,9 +106,11 @@ def _train(
     data_name: dict[str, Any],
     weights: Path | None,
     start: Path | None,
+    lungs: LungFiles | None,
     progress: Progress | None,
 ) -> RunRecord:
-    record = _start_or_resume(dataset, recipe, out, data_name, start)
+    record = _start_or_resume(dataset, recipe, out, data_name, start, lungs)
+    dataset = as_seen(dataset, lungs)
     samples = dataset.split("train")
     validation = _validation(dataset, recipe)
     first = 0
@@ -139,11 +158,16 @@ def _train(
                 )
                 record = recorder.record
             first += phase.epochs
-    return finish(record, out, validation)
+    return finish(record, out, None if recipe.finds_lungs else validation)
 
 
 def _start_or_resume(
-    dataset: Dataset, recipe: Recipe, out: Path, data_name: dict[str, Any], start: Path | None
+    dataset: Dataset,
+    recipe: Recipe,
+    out: Path,
+    data_name: dict[str, Any],
+    start: Path | None,
+    lungs: LungFiles | None,
 ) -> RunRecord:
     data = {
         **data_name,
@@ -157,16 +181,19 @@ def _start_or_resume(
         parent = RunRecord.read(start)
         _check_start(parent, start, dataset, recipe)
         before = parent.to_dict()
-    fresh = RunRecord(recipe, dataset.classes, data, versions(), before)
+    framed_by = lungs.digest() if lungs else None
+    fresh = RunRecord(recipe, dataset.classes, data, versions(), before, lungs=framed_by)
     if not (out / RECORD).exists():
         out.mkdir(parents=True, exist_ok=True)
+        if lungs is not None:
+            lungs.copy_to(out / LUNGS)
         fresh.write(out)
         return fresh
     record = RunRecord.read(out)
     if record.finished:
         raise RunError(f"{out}: holds a finished run; give another folder")
-    made_of = (record.recipe, record.data["digest"], record.start)
-    if made_of != (recipe, data["digest"], before):
+    made_of = (record.recipe, record.data["digest"], record.start, record.lungs)
+    if made_of != (recipe, data["digest"], before, framed_by):
         raise RunError(f"{out}: holds a run of another recipe or other data; give another folder")
     return record
 
@@ -202,13 +229,15 @@ def versions() -> dict[str, str]:
 
 
 def _validation(dataset: Dataset, recipe: Recipe) -> _Validation | None:
-    samples = dataset.labelled("val")
+    samples = dataset.split("val") if recipe.finds_lungs else dataset.labelled("val")
     if not dataset.split("train"):
         raise RunError("training needs images in the split train")
     if not samples:
         if recipe.keep == "best":
             raise RunError("the best epoch is chosen on the split val, which holds no images")
         return None
+    if recipe.finds_lungs:
+        return box_inputs(samples, recipe.preprocessing)
     return model_inputs(samples, recipe.preprocessing), source_targets(samples, dataset.classes)
 
 
@@ -253,6 +282,8 @@ def _compile(
     if recipe.learns_maps:
         loss = map_loss(recipe, classes)
         metric = LabelledAccuracy(len(classes))
+    elif recipe.finds_lungs:
+        loss, metric = EdgeLoss(), keras.metrics.MeanMetricWrapper(overlap, name="accuracy")
     optimizer = keras.optimizers.AdamW(
         schedule(phase, steps),
         weight_decay=recipe.weight_decay,

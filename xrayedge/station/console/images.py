@@ -84,7 +84,10 @@ class Images:
         scale = min(1.0, LAYER_SIDE / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         fit = Preprocessing(fit=result["fit"])
-        return _png(layer(activation_map, fit, result["probabilities"], result["label"], *size))
+        left, top, right, bottom = result.get("lungs") or (0, 0, width, height)
+        part = left / width, top / height, right / width, bottom / height
+        scores, label = result["probabilities"], result["label"]
+        return _png(layer(activation_map, fit, scores, label, *size, part))
 
     def _pixels(self, job: Job) -> NDArray[np.uint8]:
         path = self._state.image(job)

@@ -14,7 +14,7 @@ from ...errors import RunError
 from ..augmentation import Augmentation
 from ..network import adopt, without_last_pooling
 from ..recipe import RECIPES, Phase
-from ..run import MODEL, RunRecord, own_run
+from ..run import LUNGS, MODEL, RunRecord, as_seen, lungs_of, own_run
 from ..train import Progress, build_network, versions
 from .learning import learn, lesson
 from .views import VIEWS, Teachers
@@ -73,7 +73,8 @@ def distil(
     student
         A finished run: the network and weights to start from.
     teachers
-        Finished runs of the same classes, with a channel of opacities where the student has one.
+        Finished runs of the same classes, framed like the student, with a channel of opacities
+        where the student has one.
     dataset
         ``train`` to learn from, including labels that are not classes; ``val`` to fit the
         temperature.
@@ -122,6 +123,10 @@ def distil(
                 f"the data hold {', '.join(dataset.classes)}"
             )
 
+    if any(one.lungs != begun.lungs for one in shown_by.records):
+        raise RunError("the student and its teachers must see the same part of the images")
+    lungs = lungs_of(student)
+
     def begin() -> keras.Model:
         model = build_network(recipe, len(dataset.classes))
         adopt(model, keras.saving.load_model(student / MODEL, compile=False))
@@ -137,12 +142,15 @@ def distil(
         views=view_count,
         blended=BLENDED,
         disguise=asdict(disguise) if disguise else None,
+        lungs=begun.lungs,
     )
     with own_run(out):
+        if lungs is not None:
+            lungs.copy_to(out / LUNGS)
         material = lesson(
             views or out / "views",
             shown_by,
-            dataset,
+            as_seen(dataset, lungs),
             recipe,
             LABEL_WEIGHT,
             view_count,

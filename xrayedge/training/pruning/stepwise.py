@@ -15,7 +15,7 @@ from ...errors import RunError
 from ..distillation import VIEWS, Teachers, learn, lesson
 from ..network import ARCHITECTURES, without_last_pooling
 from ..recipe import ROBUST, Phase, Recipe
-from ..run import MODEL, RECORD, RunRecord, own_run
+from ..run import LUNGS, MODEL, RECORD, RunRecord, as_seen, lungs_of, own_run
 from ..train import Progress, versions
 from .narrowing import at_its_size, narrow
 from .planning import importance, plan
@@ -138,10 +138,13 @@ def _prune(
     whole = keras.saving.load_model(teacher / MODEL, compile=False)
     model = at_its_size(whole, recipe, len(dataset.classes))
     widths = parent.recipe.widths or ARCHITECTURES[parent.recipe.architecture].blocks
+    lungs = lungs_of(teacher)
+    if lungs is not None:
+        lungs.copy_to(out / LUNGS)
     material = lesson(
         views or out / "views",
         Teachers([teacher], recipe.precision),
-        dataset,
+        as_seen(dataset, lungs),
         replace(recipe, widths=widths),
         LABEL_WEIGHT,
         view_count,
@@ -166,6 +169,7 @@ def _prune(
             parent.to_dict(),
             fraction=fraction,
             views=view_count,
+            lungs=parent.lungs,
         )
         learn(
             partial(narrow, model, step_recipe, len(dataset.classes), sample),
