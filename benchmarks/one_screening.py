@@ -29,15 +29,20 @@ from xrayedge.classifier import Classifier
 from xrayedge.engines import preferred_engine
 from xrayedge.files import write_atomically
 from xrayedge.frontal import FrontalCheck
+from xrayedge.lungs import LungFiles, LungFinder
 from xrayedge.preprocessing import halved_for
 
 SIDE = 2000
 ROUNDS, RUNS = 9, 12
 
 _FRONTAL_NETWORK = "frontal check: network"
-_HALVE, _FRONTAL_RESIZE = "{}: halve for both networks", "{}: resize for the frontal check"
+_HALVE, _FRONTAL_RESIZE = (
+    "{}: halve for what sees the whole image",
+    "{}: resize for the frontal check",
+)
+_LUNGS = "{}: find the lungs"
 _EQUALISE, _CLASSIFIER = "{}: resize and equalise", "{}: classifier, int8"
-_LINE = (_HALVE, _FRONTAL_RESIZE, _FRONTAL_NETWORK, _EQUALISE)
+_LINE = (_HALVE, _FRONTAL_RESIZE, _FRONTAL_NETWORK, _LUNGS, _EQUALISE)
 
 _TEXT = """\
 # Where the time goes
@@ -48,9 +53,9 @@ Written by `{command}` on
 One `screen` call on a decoded image of {side} x {side} pixels, in {engine} with one thread. The
 times are medians over {rounds} rounds; the steps alternated within each round. For {model} the
 frontal check and the preprocessing together take {line:.2f} ms, the classifier {classifier:.2f}
-ms. What `read` returns for a C-contiguous `uint8` array {shares}. It is halved once for both
-networks, and the classifier's input of {size} x {size} bytes is passed to the engine without
-another copy.
+ms. What `read` returns for a C-contiguous `uint8` array {shares}. It is halved once for the frontal
+check and for what finds the lungs, and the classifier's input of {size} x {size} bytes, made of the
+part around the lungs, is passed to the engine without another copy.
 
 """
 _REDUCED = """
@@ -76,13 +81,21 @@ def steps(pixels: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
         _FRONTAL_NETWORK: lambda: frontal.classifier.classify(frontal_inputs),
     }
     for bundle in bundles:
-        settings = bundle.classifier.preprocessing
-        halved = halved_for(pixels, [first, settings])
-        found[_HALVE.format(bundle.name)] = _halve(pixels, [first, settings])
+        settings, files = bundle.classifier.preprocessing, LungFiles.of(bundle)
+        of_the_whole, seen = [first, settings], pixels
+        if files is not None:
+            finder = LungFinder.open(files, engine)
+            of_the_whole = [first, finder.network.network.preprocessing]
+            seen = finder.find(pixels, *pixels.shape).cut(pixels)
+            small = halved_for(pixels, of_the_whole)
+            found[_LUNGS.format(bundle.name)] = _find(finder, small, pixels)
+        halved = halved_for(pixels, of_the_whole)
+        found[_HALVE.format(bundle.name)] = _halve(pixels, of_the_whole)
         found[_FRONTAL_RESIZE.format(bundle.name)] = _preprocess(first, halved)
-        found[_EQUALISE.format(bundle.name)] = _preprocess(settings, halved)
+        seen = halved if files is None else seen
+        found[_EQUALISE.format(bundle.name)] = _preprocess(settings, seen)
         classifier = Classifier.open(bundle, bundle.classifier, "int8", engine, 1)
-        inputs = classifier.preprocess(pixels)
+        inputs = classifier.preprocess(seen)
         found[_CLASSIFIER.format(bundle.name)] = _classify(classifier, inputs)
         screener = Screener(bundle.name)
         found[f"`Screener('{bundle.name}').screen`"] = _screen(screener, pixels)
@@ -91,6 +104,12 @@ def steps(pixels: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
 
 def _halve(pixels: NDArray[np.uint8], preprocessings: list[Preprocessing]) -> Callable[[], object]:
     return lambda: halved_for(pixels, preprocessings)
+
+
+def _find(
+    finder: LungFinder, small: NDArray[np.uint8], pixels: NDArray[np.uint8]
+) -> Callable[[], object]:
+    return lambda: finder.find(small, *pixels.shape)
 
 
 def _preprocess(settings: Preprocessing, pixels: NDArray[np.uint8]) -> Callable[[], object]:

@@ -16,7 +16,9 @@ from commandline import add_where
 
 from xrayedge import ModelBundle
 from xrayedge.data import load_dataset, model_inputs
+from xrayedge.data.framing import as_seen
 from xrayedge.engines import open_engine
+from xrayedge.lungs import LungFiles
 from xrayedge.scores import probabilities
 
 
@@ -30,6 +32,7 @@ def main() -> None:
     bundle = ModelBundle.load(arguments.bundle)
     network = bundle.classifier
     samples = load_dataset(arguments.data, arguments.where, complete=False).samples
+    samples = as_seen(samples, LungFiles.of(bundle))
     inputs = model_inputs(samples, network.preprocessing)
     differing = 0
     for variant in network.variants:

@@ -32,11 +32,12 @@ from commandline import column_value, this_command
 from numpy.typing import NDArray
 
 from xrayedge.data import NON_CLASSES, Dataset, Sample, load_dataset, model_inputs
+from xrayedge.data.framing import as_seen
 from xrayedge.evaluation import Metric, evaluate
 from xrayedge.files import write_atomically
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.recipe import RECIPES, ROBUST, Phase, Recipe
-from xrayedge.training.run import MODEL, RunRecord
+from xrayedge.training.run import MODEL, RunRecord, lungs_of
 from xrayedge.training.scoring import predict
 from xrayedge.training.train import train
 
@@ -170,7 +171,8 @@ def judge(
         going, taught = known.continued(replace(recipe, precision="mixed_bfloat16"), own)
         if before is None:
             sets = own.split("test"), general
-            inputs = model_inputs([*sets[0], *sets[1]], going.preprocessing)
+            seen = as_seen([*sets[0], *sets[1]], lungs_of(start))
+            inputs = model_inputs(seen, going.preprocessing)
             before = metrics(start, known, sets, inputs)
         began = time.process_time()
         record = train(

@@ -44,6 +44,8 @@ from xrayedge.bench.tables import TextTable, machine_table, notes, rows_table, s
 from xrayedge.converters import onnx as to_onnx
 from xrayedge.converters.calibration_set import CalibrationSet
 from xrayedge.files import write_atomically
+from xrayedge.lungs import LungFiles, LungFinder
+from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.network import ARCHITECTURES, MAP_LAYER, build
 from xrayedge.training.train import save
 
@@ -289,7 +291,9 @@ def main() -> None:
     for bundle in bundles:
         preprocessing = bundle.classifier.preprocessing
         inputs = chosen.work / f"inputs-{bundle.name}.npy"
-        np.save(inputs, np.stack([preprocessing.apply(read(one).pixels) for one in images]))
+        files = LungFiles.of(bundle)
+        finder = None if files is None else LungFinder.open(files)
+        np.save(inputs, np.stack([_input(preprocessing, finder, one) for one in images]))
         jobs += bundle_contenders(bundle, inputs)
         overheads |= overhead_jobs(bundle, inputs)
     peers = keras_peers()
@@ -409,6 +413,15 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     if done.returncode != 0:
         sys.exit(f"{job}\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _input(
+    preprocessing: Preprocessing, finder: LungFinder | None, image: Path
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    pixels = read(image).pixels
+    if finder is not None:
+        pixels = finder.find(pixels, *pixels.shape).cut(pixels)
+    return preprocessing.apply(pixels)
 
 
 def _resized(image: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -29,6 +29,7 @@ from xrayedge.converters import calibration_set, equalisation, onnx, ranges, rou
 from xrayedge.converters.outputs import keras_maps
 from xrayedge.converters.trained import TrainedRun
 from xrayedge.data import load_dataset, model_inputs
+from xrayedge.data.framing import as_seen
 from xrayedge.machine import describe
 from xrayedge.scores import probabilities
 from xrayedge.training.run import MODEL
@@ -67,6 +68,7 @@ def main() -> None:
     found = ranges.observe(equalised, chosen)["min-max"]
     where = arguments.where or [("split", "test")]
     samples = load_dataset(arguments.data, where, complete=False).samples
+    samples = as_seen(samples, run.lungs)
     every = max(1, len(samples) // arguments.images)
     inputs = model_inputs(samples[::every][: arguments.images], preprocessing)
     reference = probabilities(keras_maps(model, inputs), temperature)

@@ -7,8 +7,9 @@ continues from it on all other images; the temperature and the operating point c
 `val` of those. Then the fold's sites are scored, without the split `test`, which stays for the
 product. With `--self-distil`, each network then teaches a copy of itself, as `xrayedge distil` does
 with larger ones: blends without labels, and images in the disguise of another hospital. With
-`--ablate`, the first fold is also trained with the changes in `ABLATIONS`. Finished trainings are
-reused, an interrupted one resumes.
+`--lungs`, each network sees the lungs alone, framed by a network that has not seen the fold's boxes
+either. With `--ablate`, the first fold is also trained with the changes in `ABLATIONS`. Finished
+trainings are reused, an interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -26,15 +27,19 @@ import numpy as np
 from commandline import this_command
 from numpy.typing import NDArray
 
+from xrayedge.converters.lungs import convert_lungs
+from xrayedge.converters.trained import TrainedRun
 from xrayedge.data import Dataset, Sample, load_dataset, model_inputs
+from xrayedge.data.framing import as_seen
 from xrayedge.evaluation import Evaluation, evaluate
 from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.files import write_atomically
+from xrayedge.lungs import LungFiles
 from xrayedge.training.averaging import average
 from xrayedge.training.bundles import finished_run
 from xrayedge.training.distillation import distil
 from xrayedge.training.recipe import RECIPES, ROBUST, Recipe
-from xrayedge.training.run import MODEL, Epoch, RunRecord
+from xrayedge.training.run import MODEL, Epoch, RunRecord, lungs_of
 from xrayedge.training.scoring import predict
 from xrayedge.training.train import Progress, train
 
@@ -181,9 +186,14 @@ def show_epochs(name: str) -> Progress:
 
 
 def learn(
-    dataset: Dataset, start: Path, recipe: Recipe, run: Path, left_out: Sequence[tuple[str, str]]
+    dataset: Dataset,
+    start: Path | None,
+    recipe: Recipe,
+    run: Path,
+    left_out: Sequence[tuple[str, str]],
+    lungs: LungFiles | None = None,
 ) -> None:
-    """Continue from a run by a recipe, unless that is done."""
+    """Continue from a run by a recipe, or begin, unless that is done."""
     if RunRecord.is_finished(run):
         return
     name = f"{run.parent.name}, {recipe.name}"
@@ -197,8 +207,25 @@ def learn(
             "leave_out": ["=".join(pair) for pair in left_out],
         },
         start=start,
+        lungs=lungs,
         progress=show_epochs(name),
     )
+
+
+def finder(
+    data: Sequence[Path],
+    left_in: Dataset,
+    left_out: Sequence[tuple[str, str]],
+    folder: Path,
+    precision: Literal["float32", "mixed_bfloat16"],
+) -> LungFiles:
+    """What frames the lungs, trained on some images' boxes and converted, unless that is done."""
+    run, files = folder / "lungs-run", folder / "lungs"
+    if not files.exists():
+        recipe = replace(RECIPES["lungs"], precision=precision)
+        learn(left_in.with_lung_boxes(), None, recipe, run, left_out)
+        convert_lungs(TrainedRun.open(run, data), files, progress=print)
+    return LungFiles.load(files)
 
 
 def taught(teacher: Path, dataset: Dataset, run: Path, views: int, precision: str) -> Path:
@@ -226,21 +253,26 @@ def judge(
     *,
     size: int | None = None,
     views: int | None = None,
+    framed_from: Sequence[Path] | None = None,
     change: Callable[[Recipe, Dataset], tuple[Recipe, Dataset]] | None = None,
 ) -> Judged:
     """Train without the fold's sites by one recipe after another, average, and score them.
 
-    With ``views``, what is scored is a copy of that network, taught by it with so many views.
+    With ``views``, what is scored is a copy of that network, taught by it with so many views. With
+    ``framed_from``, the data, networks see the lungs alone.
     """
     left_out = [(site.column, site.value) for site in fold]
     left_in = learnt = dataset.without(left_out)
+    lungs = None
+    if framed_from is not None:
+        lungs = finder(framed_from, left_in, left_out, folder, recipes[0].precision)
     runs: list[Path] = []
     for recipe in recipes:
         begun = runs[-1] if runs else start
         changed, learnt = (recipe, left_in) if change is None else change(recipe, left_in)
         own, learnt = RunRecord.read(begun).continued(changed, learnt)
         runs.append(folder / recipe.name)
-        learn(learnt, begun, own.adjusted(size=size), runs[-1], left_out)
+        learn(learnt, begun, own.adjusted(size=size), runs[-1], left_out, lungs)
     run = folder / "mean" if len(runs) > 1 else runs[0]
     if not RunRecord.is_finished(run):
         average(runs, learnt, run)
@@ -249,7 +281,7 @@ def judge(
     record = RunRecord.read(run)
 
     def scores(samples: Sequence[Sample]) -> NDArray[np.float64]:
-        inputs = model_inputs(list(samples), record.recipe.preprocessing)
+        inputs = model_inputs(as_seen(samples, lungs_of(run)), record.recipe.preprocessing)
         return predict(run / MODEL, inputs, record.temperature)
 
     val = learnt.split("val")
@@ -277,6 +309,7 @@ def document(
     recipes: Sequence[Recipe],
     size: int,
     views: int | None,
+    lungs: bool,
     start: RunRecord,
 ) -> str:
     """The Markdown page."""
@@ -286,6 +319,10 @@ def document(
         lessons += (
             f". Each then taught a copy of itself with {views} views of its images, half of them\n"
             f"blends of two, in the disguise of another hospital, in {SELF_DISTIL_EPOCHS} passes"
+        )
+    if lungs:
+        lessons += (
+            ".\nAll see the lungs alone, framed by a network that did not see these sites' boxes"
         )
     bundle = start.bundle or {}
     began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
@@ -348,6 +385,7 @@ def main() -> None:
     parser.add_argument(
         "--self-distil", type=int, metavar="VIEWS", help="then teach a copy with so many views"
     )
+    parser.add_argument("--lungs", action="store_true", help="networks see the lungs alone")
     parser.add_argument(
         "--ablate",
         nargs="*",
@@ -369,6 +407,7 @@ def main() -> None:
     for site in (site for fold in FOLDS for site in fold):
         if not any(site.holds(sample) for sample in judged):
             parser.error(f"the data hold no image of {site.name}: {site.column}={site.value}")
+    framed_from = arguments.data if arguments.lungs else None
     with finished_run(arguments.start) as start:
         known = RunRecord.read(start)
         size = arguments.size or known.recipe.preprocessing.size
@@ -381,6 +420,7 @@ def main() -> None:
                 arguments.out / f"fold-{number}",
                 size=size,
                 views=arguments.self_distil,
+                framed_from=framed_from,
             )
             for number, fold in enumerate(FOLDS, 1)
         ]
@@ -393,12 +433,13 @@ def main() -> None:
                 arguments.out / f"fold-1-{name.replace('`', '').replace(' ', '-').lower()}",
                 size=size,
                 views=arguments.self_distil,
+                framed_from=framed_from,
                 change=change,
             )
             for name, change in ABLATIONS.items()
             if arguments.ablate is not None and name in (arguments.ablate or ABLATIONS)
         }
-    page = document(folds, ablated, recipes, size, arguments.self_distil, known)
+    page = document(folds, ablated, recipes, size, arguments.self_distil, arguments.lungs, known)
     print(page)
     if arguments.docs:
         write_atomically(arguments.docs / "unseen.md", page.encode())

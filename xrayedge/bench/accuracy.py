@@ -13,6 +13,7 @@ from ..bundle import ModelBundle
 from ..data import Sample, load_dataset
 from ..errors import DatasetError, ImageError
 from ..imaging import read
+from ..lungs import LungFiles, LungFinder
 from ..preprocessing import Preprocessing
 from .cases import Case
 from .processes import run_job
@@ -55,25 +56,32 @@ class LabelledInputs:
 
         for bundle in bundles:
             check_labels(samples, bundle.classifier.classes)
-        wanted = dict.fromkeys(bundle.classifier.preprocessing for bundle in bundles)
-        self._files: dict[Preprocessing, Path] = {
-            preprocessing: folder / f"inputs-{number}.npy"
-            for number, preprocessing in enumerate(wanted)
+        wanted = {_made_by(bundle): LungFiles.of(bundle) for bundle in bundles}
+        finders = {
+            made_by: None if files is None else LungFinder.open(files)
+            for made_by, files in wanted.items()
         }
-        arrays = {
-            one: np.lib.format.open_memmap(
-                path, mode="w+", dtype=np.uint8, shape=(len(samples), one.size, one.size, 1)
+        self._files = {
+            made_by: folder / f"inputs-{number}.npy" for number, made_by in enumerate(wanted)
+        }
+        arrays = {}
+        for made_by, path in self._files.items():
+            size = made_by[0].size
+            arrays[made_by] = np.lib.format.open_memmap(
+                path, mode="w+", dtype=np.uint8, shape=(len(samples), size, size, 1)
             )
-            for one, path in self._files.items()
-        }
         readable: list[Sample] = []
         for sample in samples:
             try:
                 pixels = read(sample.path).pixels
             except ImageError:
                 continue
-            for preprocessing, array in arrays.items():
-                array[len(readable)] = preprocessing.apply(pixels)
+            for made_by, array in arrays.items():
+                finder = finders[made_by]
+                seen = pixels
+                if finder is not None:
+                    seen = finder.find(pixels, *pixels.shape).cut(pixels)
+                array[len(readable)] = made_by[0].apply(seen)
             readable.append(sample)
         if not readable:
             raise DatasetError(f"none of the {len(samples)} labelled images can be read")
@@ -83,9 +91,15 @@ class LabelledInputs:
 
     def scores(self, case: Case, bundle: ModelBundle) -> NDArray[np.float64]:
         """A case's probabilities, ``float64 [N, classes]``."""
-        inputs = self._files[bundle.classifier.preprocessing]
+        inputs = self._files[_made_by(bundle)]
         count = len(self.samples)
         return np.asarray(run_job("score", case, inputs=str(inputs), count=count)["probabilities"])
+
+
+def _made_by(bundle: ModelBundle) -> tuple[Preprocessing, str | None]:
+    """What the classifier's inputs depend on."""
+    files = LungFiles.of(bundle)
+    return bundle.classifier.preprocessing, None if files is None else files.digest()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..lungs import LungFinder
+from ..lungs import LungFiles, LungFinder
 from ..preprocessing import Window
 from .reading import read_sample
 from .samples import Box, Sample
@@ -26,6 +26,11 @@ def framed(samples: Sequence[Sample], finder: LungFinder) -> tuple[Sample, ...]:
         height, width = (pixels := read_sample(sample)).shape
         result.append(_within(sample, finder.find(pixels, height, width), height, width))
     return tuple(result)
+
+
+def as_seen(samples: Sequence[Sample], lungs: LungFiles | None) -> tuple[Sample, ...]:
+    """Samples as a network sees them that `LungFiles` go with; the same without any."""
+    return tuple(samples) if lungs is None else framed(samples, LungFinder.open(lungs))
 
 
 def _within(sample: Sample, window: Window, height: int, width: int) -> Sample:

@@ -341,7 +341,7 @@ def _equalisation(judged: Judged) -> Canvas:
     canvas = Canvas(figsize=(11, 2.8 * len(firsts)), layout="constrained")
     axes = canvas.subplots(len(firsts), 4, squeeze=False)
     for row, index in zip(axes, firsts, strict=True):
-        pixels = read_sample(judged.samples[index])
+        pixels = judged.windows[index].cut(read_sample(judged.samples[index]))
         for number, (name, preprocessing) in enumerate(steps.items()):
             image, histogram = row[2 * number], row[2 * number + 1]
             inputs = preprocessing.apply(pixels)[:, :, 0]

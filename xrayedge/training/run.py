@@ -17,11 +17,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data import Dataset, Sample, load_dataset
-from ..data.framing import framed
+from ..data import Dataset, Sample, framing, load_dataset
 from ..errors import RunError
 from ..files import write_atomically
-from ..lungs import DESCRIPTION, LungFiles, LungFinder
+from ..lungs import DESCRIPTION, LungFiles
 from .recipe import UNTAUGHT, Recipe
 
 RECORD = "run.json"
@@ -246,9 +245,7 @@ def as_seen(dataset: Dataset, lungs: LungFiles | None) -> Dataset:
 
     Boxes move with the window, so `Dataset.digest` is another one.
     """
-    if lungs is None:
-        return dataset
-    return replace(dataset, samples=framed(dataset.samples, LungFinder.open(lungs)))
+    return replace(dataset, samples=framing.as_seen(dataset.samples, lungs))
 
 
 def _pairs(written: Sequence[str]) -> list[tuple[str, str]]:
