@@ -153,6 +153,12 @@ class LungFinder:
         """The window in an image of this height and width.
 
         ``pixels``, ``uint8 [H, W]``, may be a smaller copy of the image.
+
+        Raises
+        ------
+        EngineError
+            See `Classifier.classify`.
         """
-        logits = self.network.engine.run(self.network.preprocess(pixels))[0].mean(axis=(0, 1))
+        _, places = self.network.classify(self.network.preprocess(pixels))
+        logits = places.mean(axis=(0, 1))
         return window(edges(logits).tolist(), self.margin, height, width)

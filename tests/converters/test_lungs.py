@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
@@ -14,6 +15,7 @@ pytest.importorskip("tf2onnx")
 
 from xrayedge import Screener
 from xrayedge.bundle import ModelBundle
+from xrayedge.cli import main
 from xrayedge.converters.convert import convert
 from xrayedge.converters.lungs import FLOOR, convert_lungs
 from xrayedge.converters.trained import TrainedRun
@@ -192,6 +194,22 @@ def test_a_run_made_from_the_bundle_has_it(bundle, files, tmp_path):
     record = run_from_bundle(bundle, tmp_path / "run")
     assert record.lungs == files.digest()
     assert LungFiles.load(tmp_path / "run" / "lungs").settings == files.settings
+
+
+def test_the_commands_of_the_readme(chests, run, tmp_path):
+    def call(*arguments):
+        done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert done.exit_code == 0, done.output
+
+    made, files, on = tmp_path / "run", tmp_path / "lungs", tmp_path / "on"
+    call("train", chests, "--recipe", "lungs", "--epochs", 1, "--out", made)
+    assert RunRecord.read(made).recipe.epochs == 1
+    call("convert", made, "--data", chests, "--out", files)
+    call(
+        *("train", chests, "--start", run, "--lungs", files, "--recipe", "hospitals"),
+        *("--epochs", 1, "--out", on),
+    )
+    assert RunRecord.read(on).lungs == LungFiles.load(files).digest() != RunRecord.read(run).lungs
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,17 @@ def test_the_image_and_its_heatmap_lie_on_each_other(client, station, chest, scr
     found = activation_map[:, :, : len(classes)]
     shown = classes.index(screened["result"]["label"])
     evidence = found[:, :, shown] - np.delete(found, shown, axis=2).mean(axis=2)
+    # The map covers the part of the image that the classifier saw.
+    scale = width / image.shape[1]
+    left, top, right, bottom = (round(scale * edge) for edge in screened["result"]["lungs"])
+    outside = alpha.copy()
+    outside[top:bottom, left:right] = 0
+    assert not outside.any()
+    seen = alpha[top:bottom, left:right]
+    height, width = seen.shape
     row, column = np.unravel_index(evidence.argmax(), evidence.shape)
     rows, columns = evidence.shape
-    strongest = alpha[
+    strongest = seen[
         row * height // rows : (row + 1) * height // rows,
         column * width // columns : (column + 1) * width // columns,
     ]

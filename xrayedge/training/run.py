@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from ..data import Dataset, Sample, framing, load_dataset
@@ -297,5 +298,7 @@ def _remove_unbegun(folder: Path, made: bool) -> None:
         if not record.history and not record.finished:
             (folder / RECORD).unlink()
     if made:
+        if not (folder / RECORD).exists():
+            rmtree(folder / LUNGS, ignore_errors=True)
         with suppress(OSError):  # it holds something
             folder.rmdir()
