@@ -157,6 +157,17 @@ def test_what_continues_from_a_run_sees_the_same(chests, run, files, tmp_path):
         assert RunRecord.read(tmp_path / name).lungs == files.digest()
 
 
+def test_a_failed_start_leaves_nothing(chests, files, run, tmp_path, monkeypatch):
+    def fail(*_arguments, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xrayedge.training.train.TrainingBatches", fail)
+    recipe, data_name = RunRecord.read(run).recipe, {"name": "chests", "where": []}
+    with pytest.raises(KeyboardInterrupt):
+        train(load_dataset(chests), recipe, tmp_path / "cut", data_name=data_name, lungs=files)
+    assert not (tmp_path / "cut").exists()
+
+
 def test_models_that_see_other_parts_are_not_mixed(chests, run, tmp_path):
     dataset = load_dataset(chests)
     record = RunRecord.read(run)
