@@ -33,7 +33,7 @@ def edit(folder, change):
 def test_shipped_files_are_what_their_manifest_says(name):
     bundle = ModelBundle.load(name)
     assert bundle.name == name
-    for network in (bundle.classifier, bundle.frontal.network):
+    for network in bundle.networks():
         assert {"tflite", "onnx"} == {v.format for v in network.variants if v.precision == "int8"}
         for variant in network.variants:
             assert len(bundle.read(variant)) == variant.size_bytes

@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from xrayedge import golden
+from xrayedge import Screener, golden, read
 from xrayedge.bundle import SHIPPED, ModelBundle
 from xrayedge.preprocessing import Preprocessing
 
@@ -106,10 +106,19 @@ def opacity(activation_map, threshold, temperature, bias):
     return float((1 / (1 + np.exp(-(logits + bias) / temperature))).mean())
 
 
+def window(activation_map, margin, width, height):
+    """The part of the image that the classifier sees: left, top, right, bottom."""
+    left, top, right, bottom = 1 / (1 + np.exp(-activation_map[0, 0].astype(np.float64)))
+    if right - left < 0.3 or bottom - top < 0.3:
+        return 0, 0, width, height
+    edges = np.array([left - margin, top - margin, right + margin, bottom + margin])
+    return tuple(np.floor(np.clip(edges, 0, 1) * ((width, height) * 2) + 0.5).astype(int))
+
+
 # What follows judges it.
 
 BUNDLE = ModelBundle.load(SHIPPED / "vgg16-edge")
-NETWORKS = {"classifier": BUNDLE.classifier, "frontal": BUNDLE.frontal.network}
+NETWORKS = dict(zip(("classifier", "frontal", "lungs"), BUNDLE.networks(), strict=True))
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
@@ -129,6 +138,20 @@ def test_the_page_gives_the_golden_inputs_and_scores(network):
         if network.opacity is not None:
             found = opacity(maps[0], **dataclasses.asdict(network.opacity))
             assert abs(found - vector.opacity) <= vector.tolerance
+
+
+def test_the_page_frames_the_lungs_as_a_screener_does(chest):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    content = BUNDLE.read(BUNDLE.lungs.network.variant("onnx", "int8"))
+    session = onnxruntime.InferenceSession(content, options)
+    pixels = read(chest).pixels
+    inputs = prepare(pixels, **BUNDLE.lungs.network.preprocessing.to_dict())
+    (maps,) = session.run(None, {session.get_inputs()[0].name: inputs[None, :, :, None]})
+    with Screener(engine="onnx") as screener:
+        expected = screener.screen(pixels).lungs
+    assert window(maps[0], BUNDLE.lungs.margin, *pixels.shape[::-1]) == expected
 
 
 @pytest.mark.parametrize("shape", [(352, 320), (448, 224), (161, 977), (1501, 1203), (2000, 2500)])

@@ -26,15 +26,14 @@ def test_leaving_a_screener_lets_its_engines_go(engine, pixels):
         assert screener.screen(pixels).status == "screened"
         engines = [weakref.ref(one) for one in _engines(screener)]
     gc.collect()
-    assert [one() for one in engines] == [None, None]
+    assert [one() for one in engines] == [None, None, None]
     with pytest.raises(EngineError, match="closed"):
         screener.screen(pixels)
     screener.close()  # once more does nothing
 
 
 def _engines(screener):
-    frontal, classifier = screener._networks
-    return frontal.classifier.engine, classifier.engine
+    return [network.engine for network in screener._networks.all()]
 
 
 def test_a_stream_gives_each_result_when_it_is_there(pixels, leg):

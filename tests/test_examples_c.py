@@ -18,7 +18,7 @@ from xrayedge.bundle import SHIPPED, ModelBundle
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "c"
 BUNDLE = ModelBundle.load(SHIPPED / "vgg16-edge")
-NETWORKS = {"classifier": BUNDLE.classifier, "frontal": BUNDLE.frontal.network}
+NETWORKS = dict(zip(("classifier", "frontal", "lungs"), BUNDLE.networks(), strict=True))
 
 needs_cmake = pytest.mark.skipif(
     shutil.which("cmake") is None or shutil.which("cc") is None,

@@ -70,7 +70,7 @@ def test_a_correction_undoes_what_it_names():
 @pytest.mark.parametrize("cut", [0, 29])
 def test_a_correction_has_the_score_of_the_corrected_image(screener, chest, cut):
     """To the bit, where the bars that make it square are of odd width too."""
-    check, _ = screener._networks
+    check = screener._networks.frontal
     upright = np.ascontiguousarray(read(chest).pixels[:, cut:])
     for turns in (1, 2, 3):
         found = check.correction(np.ascontiguousarray(np.rot90(upright, turns)))

@@ -45,14 +45,21 @@ def scores_of(data_root, part, name, engine, precision):
     return scores_by(model, data_root, part)
 
 
-@pytest.mark.parametrize(("part", "least"), [("paper", 0.85), ("extended", 0.80)])
+#: In `paper` the margins tell the class, and `vgg16-edge` sees the lungs alone: see the model card.
+LEAST_ACCURACY = {
+    "paper": {"vgg16": 0.85, "vgg16-edge": 0.80},
+    "extended": {"vgg16": 0.80, "vgg16-edge": 0.80},
+}
+
+
+@pytest.mark.parametrize("part", LEAST_ACCURACY)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", shipped_bundles())
-def test_accuracy(data_root, name, engine, part, least):
+def test_accuracy(data_root, name, engine, part):
     samples = samples_of(data_root, part)
     classes = ModelBundle.load(name).classifier.classes
     result = evaluate(samples, classes, scores_of(data_root, part, name, engine, "int8"))
-    assert result.metrics["accuracy"].value >= least
+    assert result.metrics["accuracy"].value >= LEAST_ACCURACY[part][name]
 
 
 @pytest.mark.parametrize("name", shipped_bundles())

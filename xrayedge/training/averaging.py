@@ -35,10 +35,9 @@ def average(
     Parameters
     ----------
     runs
-        Two or more, of the same layers, preprocessing and classes, framed alike. The average has
-        the first run's
-        architecture: with the last pooling or without. Their inputs may differ in size, too: a
-        convolution fits any.
+        Two or more, of the same layers, preprocessing and classes. The average has the first run's
+        architecture, with the last pooling or without, and sees what the first one sees: the lungs
+        alone, or whole images. Their inputs may differ in size, too: a convolution fits any.
     dataset
         What the first run was trained on; the temperature is fitted on its split ``val``.
     out
@@ -65,7 +64,7 @@ def average(
         if not record.finished:
             raise RunError(f"{run}: not finished")
         if _kind(record) != _kind(first):
-            raise RunError(f"{run}: other layers, preprocessing, lungs or classes than {runs[0]}")
+            raise RunError(f"{run}: other layers, preprocessing or classes than {runs[0]}")
     if dataset.digest() != first.data["digest"] or not dataset.labelled("val"):
         raise RunError(f"an average needs the data of {runs[0]}, with a split val")
     recipe = replace(first.recipe, name="average").adjusted(size=size)
@@ -94,7 +93,7 @@ def average(
 
 def _kind(record: RunRecord) -> tuple[Any, ...]:
     recipe = record.recipe
-    channels = (record.classes, recipe.opacity > 0.0, record.lungs)
+    channels = (record.classes, recipe.opacity > 0.0)
     any_size = replace(recipe.preprocessing, size=1)
     architecture = ARCHITECTURES[recipe.architecture]
     layers = recipe.widths or architecture.blocks
