@@ -141,6 +141,17 @@ def test_files_in_a_folder_of_their_own(tmp_path):
         LungFiles.load(tmp_path / "nowhere")
 
 
+def test_files_are_found_in_a_folder_and_in_a_bundle(framing, tmp_path):
+    made = tiny_lungs(tmp_path / "made", BOX, 0.05).copy_to(tmp_path / "copy")
+    assert LungFiles.find(tmp_path / "copy") == made
+    assert LungFiles.find(str(framing.folder)).settings == framing.lungs
+    whole = tiny_bundle(tmp_path / "whole")
+    with pytest.raises(BundleError, match="nothing that frames the lungs"):
+        LungFiles.find(whole.folder)
+    with pytest.raises(BundleError, match="no model"):
+        LungFiles.find("nowhere")
+
+
 @pytest.fixture
 def sample(tmp_path, image):
     path = tmp_path / "image.png"

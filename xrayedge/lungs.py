@@ -100,6 +100,25 @@ class LungFiles:
         except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{path}: damaged ({error}); copy the folder again") from error
 
+    @classmethod
+    def find(cls, where: str | Path) -> LungFiles:
+        """Those of a folder with ``lungs.json``, or of a bundle or the name of one.
+
+        Raises
+        ------
+        BundleError
+            There is neither, it is damaged, or the bundle has none.
+        """
+        if (Path(where) / DESCRIPTION).exists():
+            return cls.load(Path(where))
+        bundle = ModelBundle.load(where)
+        found = cls.of(bundle)
+        if found is None:
+            raise BundleError(
+                f"{bundle.name} has nothing that frames the lungs: it sees whole images"
+            )
+        return found
+
     def read(self, variant: Variant) -> bytes:
         """The bytes of a file, checked; see `ModelBundle.read`."""
         return read_checked(self.folder, variant)

@@ -60,11 +60,11 @@ def _data_name(
 )
 @click.option(
     "--lungs",
-    "lungs_folder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="FOLDER",
+    "lungs_from",
+    metavar="FOLDER|BUNDLE",
     show_default="what frames the lungs for --start",
-    help="Learn from the lungs alone: FOLDER is a converted run of the recipe lungs.",
+    help="Learn from the lungs alone, framed as for a BUNDLE, or by a converted run of the recipe "
+    "lungs.",
 )
 @click.option(
     "--size", type=click.IntRange(32), help="Side of the input, in pixels, instead of the recipe's."
@@ -92,7 +92,7 @@ def train(
     recipe_name: str | None,
     weights: Path | None,
     start: str | None,
-    lungs_folder: Path | None,
+    lungs_from: str | None,
     size: int | None,
     epochs: int | None,
     rate: float | None,
@@ -112,7 +112,7 @@ def train(
     from ..training.recipe import RECIPES
     from ..training.run import RunRecord
 
-    lungs = None if lungs_folder is None else LungFiles.load(lungs_folder)
+    lungs = None if lungs_from is None else LungFiles.find(lungs_from)
     changes: dict[str, Any] = {"seed": seed, "precision": precision}
     recipe = replace(
         RECIPES[recipe_name or ("vgg16" if start is None else "own-hospital")],

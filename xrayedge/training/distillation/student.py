@@ -124,7 +124,10 @@ def distil(
             )
 
     if any(one.lungs != begun.lungs for one in shown_by.records):
-        raise RunError("the student and its teachers must see the same part of the images")
+        raise RunError(
+            "the student and its teachers must see the same part of the images: the lungs, framed "
+            "by the same network, or all of it; see `xrayedge train --lungs`"
+        )
     lungs = lungs_of(student)
 
     def begin() -> keras.Model:
