@@ -320,10 +320,10 @@ def document(
             f". Each then taught a copy of itself with {views} views of its images, half of them\n"
             f"blends of two, in the disguise of another hospital, in {SELF_DISTIL_EPOCHS} passes"
         )
+    seen = "whole images"
     if lungs:
-        lessons += (
-            ".\nAll see the lungs alone, framed by a network that did not see these sites' boxes"
-        )
+        seen = "the lungs alone, framed by a network that did not see these sites' boxes"
+    lessons += f".\nAll see {seen}"
     bundle = start.bundle or {}
     began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
     rows = {
