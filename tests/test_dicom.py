@@ -435,7 +435,8 @@ def test_one_image_in_many_files_has_the_same_scores(chest):
         found = screener.screen(export)
         assert found.label == expected.label, name
         for label, probability in found.probabilities.items():
-            assert probability == pytest.approx(expected.probabilities[label], abs=0.05), name
+            # The frame around the lungs may move by some pixels, too.
+            assert probability == pytest.approx(expected.probabilities[label], abs=0.08), name
 
 
 def test_sixteen_bits_are_spread_over_the_grey_range(chest):

@@ -10,7 +10,7 @@ pytest.importorskip("scipy")
 from xrayedge.data import Sample
 from xrayedge.evaluation.opacity_settings import fit_opacity_settings
 from xrayedge.opacities import find, scores
-from xrayedge.preprocessing import Preprocessing
+from xrayedge.preprocessing import Preprocessing, Window
 
 STRETCHED = Preprocessing(90, fit="stretch", equalisation="none")
 SIDE = 900
@@ -45,11 +45,11 @@ def test_the_threshold_keeps_true_places_and_drops_false_ones():
         boxes.append(((0.15, 0.15, 0.40, 0.40),) if ill else ())
     samples = [sample(one) for one in boxes]
     settings = fit_opacity_settings(logits, samples, STRETCHED, [(SIDE, SIDE)] * 60)
-    strong = find(logits[0], settings, STRETCHED, SIDE, SIDE)
+    strong = find(logits[0], settings, STRETCHED, Window.whole(SIDE, SIDE))
     assert len(strong) == 1
     assert strong[0].box[0] < 0.4 * SIDE
     assert strong[0].box[3] < 0.5 * SIDE
-    assert not find(logits[59], settings, STRETCHED, SIDE, SIDE)
+    assert not find(logits[59], settings, STRETCHED, Window.whole(SIDE, SIDE))
 
 
 def test_a_healthy_image_that_nobody_read_has_no_opacity():

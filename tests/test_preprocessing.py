@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from xrayedge import Preprocessing, Screener, read
 from xrayedge.classifier import Classifier
 from xrayedge.data import Sample, model_inputs
-from xrayedge.preprocessing import halved_for
+from xrayedge.preprocessing import Window, halved_for
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -88,14 +90,21 @@ def test_the_runtime_applies_what_trained_the_model(chest, monkeypatch):
 
     monkeypatch.setattr(Classifier, "classify", spy)
     screener = Screener()
-    assert screener.screen(chest).status == "screened"
-    for part, inputs in zip(("frontal", "classifier"), handed, strict=True):
-        recipe = Recipe.from_dict(screener.bundle.provenance[part]["recipe"])
-        trained_on = model_inputs([Sample(chest, "unknown", "train", "one")], recipe.preprocessing)
-        assert np.array_equal(inputs, trained_on)
-    assert np.array_equal(
-        handed[1][0], screener.bundle.classifier.preprocessing.apply(read(chest).pixels)
+    screening = screener.screen(chest)
+    assert screening.status == "screened"
+    window = Window(*(int(edge) for edge in screening.lungs))
+    whole = Sample(chest, "unknown", "train", "one")
+    made = screener.bundle.provenance
+    parts = (
+        (made["frontal"], whole),
+        (screener.bundle.lungs.provenance, whole),
+        (made["classifier"], replace(whole, window=window)),
     )
+    for (provenance, sample), inputs in zip(parts, handed, strict=True):
+        recipe = Recipe.from_dict(provenance["recipe"])
+        assert np.array_equal(inputs, model_inputs([sample], recipe.preprocessing))
+    seen = window.cut(read(chest).pixels)
+    assert np.array_equal(handed[2][0], screener.bundle.classifier.preprocessing.apply(seen))
 
 
 def test_a_side_that_shrinks_is_averaged_where_the_other_grows():
