@@ -29,7 +29,7 @@ from xrayedge.classifier import Classifier
 from xrayedge.engines import preferred_engine
 from xrayedge.files import write_atomically
 from xrayedge.frontal import FrontalCheck
-from xrayedge.lungs import LungFiles, LungFinder
+from xrayedge.lungs import LungFiles, LungFinder, open_finder
 from xrayedge.preprocessing import halved_for
 
 SIDE = 2000
@@ -81,18 +81,18 @@ def steps(pixels: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
         _FRONTAL_NETWORK: lambda: frontal.classifier.classify(frontal_inputs),
     }
     for bundle in bundles:
-        settings, files = bundle.classifier.preprocessing, LungFiles.of(bundle)
-        of_the_whole, seen = [first, settings], pixels
-        if files is not None:
-            finder = LungFinder.open(files, engine)
-            of_the_whole = [first, finder.network.network.preprocessing]
-            seen = finder.find(pixels, *pixels.shape).cut(pixels)
-            small = halved_for(pixels, of_the_whole)
-            found[_LUNGS.format(bundle.name)] = _find(finder, small, pixels)
-        halved = halved_for(pixels, of_the_whole)
+        settings, finder = (
+            bundle.classifier.preprocessing,
+            open_finder(LungFiles.of(bundle), engine),
+        )
+        also = settings if finder is None else finder.network.network.preprocessing
+        of_the_whole = [first, also]
+        seen = halved = halved_for(pixels, of_the_whole)
+        if finder is not None:
+            seen = finder.find(halved, *pixels.shape).cut(pixels)
+            found[_LUNGS.format(bundle.name)] = _find(finder, halved, pixels)
         found[_HALVE.format(bundle.name)] = _halve(pixels, of_the_whole)
         found[_FRONTAL_RESIZE.format(bundle.name)] = _preprocess(first, halved)
-        seen = halved if files is None else seen
         found[_EQUALISE.format(bundle.name)] = _preprocess(settings, seen)
         classifier = Classifier.open(bundle, bundle.classifier, "int8", engine, 1)
         inputs = classifier.preprocess(seen)

@@ -44,7 +44,7 @@ from xrayedge.bench.tables import TextTable, machine_table, notes, rows_table, s
 from xrayedge.converters import onnx as to_onnx
 from xrayedge.converters.calibration_set import CalibrationSet
 from xrayedge.files import write_atomically
-from xrayedge.lungs import LungFiles, LungFinder
+from xrayedge.lungs import LungFiles, LungFinder, open_finder, window_for
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.network import ARCHITECTURES, MAP_LAYER, build
 from xrayedge.training.train import save
@@ -291,8 +291,7 @@ def main() -> None:
     for bundle in bundles:
         preprocessing = bundle.classifier.preprocessing
         inputs = chosen.work / f"inputs-{bundle.name}.npy"
-        files = LungFiles.of(bundle)
-        finder = None if files is None else LungFinder.open(files)
+        finder = open_finder(LungFiles.of(bundle))
         np.save(inputs, np.stack([_input(preprocessing, finder, one) for one in images]))
         jobs += bundle_contenders(bundle, inputs)
         overheads |= overhead_jobs(bundle, inputs)
@@ -419,9 +418,7 @@ def _input(
     preprocessing: Preprocessing, finder: LungFinder | None, image: Path
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     pixels = read(image).pixels
-    if finder is not None:
-        pixels = finder.find(pixels, *pixels.shape).cut(pixels)
-    return preprocessing.apply(pixels)
+    return preprocessing.apply(window_for(finder, pixels).cut(pixels))
 
 
 def _resized(image: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:

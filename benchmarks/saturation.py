@@ -62,7 +62,7 @@ def main() -> None:
     run = TrainedRun.open(arguments.run, arguments.data)
     preprocessing, temperature = run.record.recipe.preprocessing, run.record.temperature
     model = keras.saving.load_model(run.folder / MODEL, compile=False)
-    chosen = calibration_set.choose(run.dataset.split("train"), preprocessing)
+    chosen = calibration_set.choose(run.dataset.split("train"), preprocessing, lungs=run.lungs)
     equalised = equalisation.equalise(model, chosen)
     equalised = rounding.round_kernels(equalised, chosen)
     found = ranges.observe(equalised, chosen)["min-max"]

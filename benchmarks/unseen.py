@@ -18,6 +18,7 @@ import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -407,33 +408,26 @@ def main() -> None:
     for site in (site for fold in FOLDS for site in fold):
         if not any(site.holds(sample) for sample in judged):
             parser.error(f"the data hold no image of {site.name}: {site.column}={site.value}")
-    framed_from = arguments.data if arguments.lungs else None
     with finished_run(arguments.start) as start:
         known = RunRecord.read(start)
         size = arguments.size or known.recipe.preprocessing.size
+        judged_at = partial(
+            judge,
+            dataset=dataset,
+            start=start,
+            recipes=recipes,
+            size=size,
+            views=arguments.self_distil,
+            framed_from=arguments.data if arguments.lungs else None,
+        )
         folds = [
-            judge(
-                fold,
-                dataset,
-                start,
-                recipes,
-                arguments.out / f"fold-{number}",
-                size=size,
-                views=arguments.self_distil,
-                framed_from=framed_from,
-            )
+            judged_at(fold, folder=arguments.out / f"fold-{number}")
             for number, fold in enumerate(FOLDS, 1)
         ]
         ablated = {
-            name: judge(
+            name: judged_at(
                 FOLDS[0],
-                dataset,
-                start,
-                recipes,
-                arguments.out / f"fold-1-{name.replace('`', '').replace(' ', '-').lower()}",
-                size=size,
-                views=arguments.self_distil,
-                framed_from=framed_from,
+                folder=arguments.out / f"fold-1-{name.replace('`', '').replace(' ', '-').lower()}",
                 change=change,
             )
             for name, change in ABLATIONS.items()

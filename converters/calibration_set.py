@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrayedge.data import Sample, model_inputs
+from xrayedge.data.framing import as_seen
 from xrayedge.errors import ConversionError
+from xrayedge.lungs import LungFiles
 from xrayedge.preprocessing import Preprocessing
 
 #: Images of a calibration set.
@@ -41,7 +43,12 @@ class CalibrationSet:
 
 
 def choose(
-    samples: Sequence[Sample], preprocessing: Preprocessing, *, images: int = IMAGES, seed: int = 0
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    *,
+    lungs: LungFiles | None = None,
+    images: int = IMAGES,
+    seed: int = 0,
 ) -> CalibrationSet:
     """Draw training images, spread evenly over classes and the sources within them.
 
@@ -51,6 +58,8 @@ def choose(
         Of the training split.
     preprocessing
         Makes the network's inputs.
+    lungs
+        What frames the images for the network, if anything does.
     images
         How many to draw; all samples if there are fewer.
     seed
@@ -74,4 +83,4 @@ def choose(
     chosen: list[Sample] = []
     while any(queues) and len(chosen) < images:
         chosen += [queue.pop() for queue in queues if queue]
-    return CalibrationSet(model_inputs(chosen[:images], preprocessing))
+    return CalibrationSet(model_inputs(as_seen(chosen[:images], lungs), preprocessing))

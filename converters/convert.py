@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from xrayedge import golden
 from xrayedge.bundle import MANIFEST, FrontalGate, ModelBundle, ModelFormat, Network, Variant
 from xrayedge.data import NON_CLASSES, Sample, model_inputs
+from xrayedge.data.framing import as_seen
 from xrayedge.engines import ENGINES, EngineName, open_engine
 from xrayedge.errors import ConversionError
 from xrayedge.evaluation import check_labels, patient_numbers
@@ -114,8 +115,7 @@ def convert(
         gate, gate_made_from = job.gate(frontal)
         val = job.describe(made, gate)
         if classifier.lungs is not None:
-            for variant in classifier.lungs.settings.network.variants:
-                write_atomically(folder / variant.file, classifier.lungs.read(variant))
+            classifier.lungs.write_files(folder)
         ModelBundle(
             folder=folder,
             name=name,
@@ -187,7 +187,7 @@ class _Job:
         )
         # Every choice is made on `val`, so that the comparison on `test` below stays unbiased.
         self.steps.begin(f"{part}: score {len(run.held_out) + len(samples)} images in float")
-        held_out = read_held_out(run.held_out, network.preprocessing, also)
+        held_out = read_held_out(as_seen(run.held_out, run.lungs), network.preprocessing, also)
         inputs = held_out.inputs
         maps = keras_maps(model, inputs)
         if not np.isfinite(maps).all():
@@ -203,7 +203,7 @@ class _Job:
                 f"{settings.temperature:.2f}, bias {settings.bias:+.2f}"
             )
         reference = read_maps(maps, network)
-        images = _parity_set(model, network, samples)
+        images = _parity_set(model, network, as_seen(samples, run.lungs))
         provenance: dict[str, Any] = {
             "recipe": record.recipe.to_dict(),
             "data": record.data,
@@ -272,7 +272,9 @@ class _Job:
         inputs: NDArray[np.uint8],
         reference: Outputs,
     ) -> Int8:
-        chosen = calibration_set.choose(run.dataset.split("train"), network.preprocessing)
+        chosen = calibration_set.choose(
+            run.dataset.split("train"), network.preprocessing, lungs=run.lungs
+        )
         try:
             int8 = quantise(
                 model,

@@ -19,6 +19,7 @@ from xrayedge.engines import ENGINES, open_engine
 from xrayedge.errors import ConversionError
 from xrayedge.lungs import LungFiles, edges
 from xrayedge.manifest import LungSettings, Network, Variant
+from xrayedge.training.lungs import overlap
 from xrayedge.training.run import MODEL
 
 from . import calibration_set
@@ -69,7 +70,7 @@ def convert_lungs(run: TrainedRun, out: Path, *, progress: Progress = lambda _: 
     steps.note(int8.comparison())
     compared = run.dataset.split("test") or run.held_out
     tested = model_inputs(compared, preprocessing)
-    wanted = edges(keras_maps(model, tested).mean(axis=(1, 2)))
+    wanted = keras_maps(model, tested).mean(axis=(1, 2))
     contents: dict[str, bytes] = {}
     variants = []
     for name in FRONTAL_VARIANTS:
@@ -78,7 +79,7 @@ def convert_lungs(run: TrainedRun, out: Path, *, progress: Progress = lambda _: 
         content = build(name, model, int8)
         kind = next(kind for kind, engine in ENGINES.items() if engine.model_format == model_format)
         engine = open_engine(kind, content, threads=_THREADS)
-        found = edges(engine_maps(engine, tested).mean(axis=(1, 2)))
+        found = engine_maps(engine, tested).mean(axis=(1, 2))
         parity = _parity(compared, wanted, found)
         steps.note(
             f"{len(content) / 1e6:.2f} MB; edges differ from float by "
@@ -119,30 +120,22 @@ def convert_lungs(run: TrainedRun, out: Path, *, progress: Progress = lambda _: 
         folder.mkdir()
         for file, content in contents.items():
             (folder / file).write_bytes(content)
-        LungFiles(folder, settings).copy_to(folder)
+        LungFiles(folder, settings).write_description()
         folder.rename(out)
     progress(f"converted in {steps.spent()}")
     return LungFiles.load(out)
 
 
 def _parity(
-    samples: Sequence[Sample], wanted: NDArray[np.float64], found: NDArray[np.float64]
+    samples: Sequence[Sample], wanted: NDArray[np.float32], found: NDArray[np.float32]
 ) -> dict[str, float]:
-    true = np.array([sample.lung_box for sample in samples])
-    off = np.abs(found - wanted)
+    """Of logits ``float32 [N, 4]``, the float model's and a file's."""
+    true = np.array([sample.lung_box for sample in samples], np.float32)
+    off = np.abs(edges(found) - edges(wanted))
     return {
         "images": len(samples),
         "mean_difference": float(off.mean()),
         "largest_difference": float(off.max()),
-        "overlap": float(_overlap(found, true).mean()),
-        "float_overlap": float(_overlap(wanted, true).mean()),
+        "overlap": float(np.mean(overlap(true, found))),
+        "float_overlap": float(np.mean(overlap(true, wanted))),
     }
-
-
-def _overlap(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of boxes, ``float64 [N]``."""
-    first = np.maximum(boxes[:, :2], others[:, :2])
-    last = np.minimum(boxes[:, 2:], others[:, 2:])
-    shared = np.maximum(last - first, 0.0).prod(axis=1)
-    both = [np.maximum(one[:, 2:] - one[:, :2], 0.0).prod(axis=1) for one in (boxes, others)]
-    return np.asarray(shared / (both[0] + both[1] - shared))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from xrayedge.data import Dataset, Sample
 from xrayedge.errors import RunError
 from xrayedge.lungs import LungFiles
-from xrayedge.training.run import RunRecord, as_seen, lungs_of
+from xrayedge.training.run import RunRecord, lungs_of
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class TrainedRun:
     record
         The record of how it was trained.
     dataset
-        The same data, checked by digest, as the network sees them.
+        The same data, checked by digest.
     held_out
         Images to choose and fit with: `val`, including labels that are not classes.
     lungs
-        What framed the images, if anything did; they have windows then.
+        What frames the images for the network, if anything does; see `data.framing.as_seen`.
     """
 
     folder: Path
@@ -50,12 +50,5 @@ class TrainedRun:
         record = RunRecord.read(folder)
         if not record.finished:
             raise RunError(f"{folder}: the run is not finished; resume it with the same command")
-        lungs = lungs_of(folder)
         dataset, held_out = record.load_data(data), record.load_held_out(data)
-        return cls(
-            folder,
-            record,
-            as_seen(dataset, lungs),
-            as_seen(replace(dataset, samples=held_out), lungs).samples,
-            lungs,
-        )
+        return cls(folder, record, dataset, held_out, lungs_of(folder))

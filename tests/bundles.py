@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,52 +30,46 @@ def tiny_network(channels: int, size: int = SIZE) -> bytes:
 
     Of the class channels the second's is negated; the last of four is the opacity's.
     """
-    onnx = pytest.importorskip("onnx")
-    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    helper = pytest.importorskip("onnx").helper
     kernel = np.full((channels, 1, 1, 1), 10.0 / 255.0, np.float32)
     kernel[1] *= -1.0
     bias = np.where(kernel[:, 0, 0, 0] > 0, -5.0, 5.0).astype(np.float32)
     step = size // PLACES
     nodes = [
-        helper.make_node("Cast", ["image"], ["grey"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Transpose", ["grey"], ["nchw"], perm=[0, 3, 1, 2]),
         helper.make_node(
             "AveragePool", ["nchw"], ["places"], kernel_shape=[step, step], strides=[step, step]
         ),
         helper.make_node("Conv", ["places", "kernel", "bias"], ["logits"]),
-        helper.make_node("Transpose", ["logits"], ["activation_map"], perm=[0, 2, 3, 1]),
     ]
-    shape = ["N", PLACES, PLACES, channels]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["N", size, size, 1])],
-        [helper.make_tensor_value_info("activation_map", onnx.TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(bias, "bias")],
-    )
-    opset = [helper.make_opsetid("", 13)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    return _onnx_file(nodes, size, PLACES, kernel, bias)
 
 
 def tiny_finder(box: tuple[float, float, float, float], size: int = SIZE) -> bytes:
     """An ONNX file that finds the lungs in the same place of every image."""
-    onnx = pytest.importorskip("onnx")
-    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    helper = pytest.importorskip("onnx").helper
     edges = np.asarray(box)
     logits = np.log(edges / (1.0 - edges)).astype(np.float32)
-    kernel = np.zeros((4, 1, size, size), np.float32)
-    nodes = [
+    nodes = [helper.make_node("Conv", ["nchw", "kernel", "bias"], ["logits"])]
+    return _onnx_file(nodes, size, 1, np.zeros((4, 1, size, size), np.float32), logits)
+
+
+def _onnx_file(nodes: list[Any], size: int, places: int, kernel: Any, bias: Any) -> bytes:
+    """A network of ``nodes`` from ``nchw`` to ``logits``, with its input and its map."""
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    whole = [
         helper.make_node("Cast", ["image"], ["grey"], to=onnx.TensorProto.FLOAT),
         helper.make_node("Transpose", ["grey"], ["nchw"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["nchw", "kernel", "bias"], ["edges"]),
-        helper.make_node("Transpose", ["edges"], ["activation_map"], perm=[0, 2, 3, 1]),
+        *nodes,
+        helper.make_node("Transpose", ["logits"], ["activation_map"], perm=[0, 2, 3, 1]),
     ]
+    shape = ["N", places, places, len(bias)]
     graph = helper.make_graph(
-        nodes,
-        "finder",
+        whole,
+        "tiny",
         [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["N", size, size, 1])],
-        [helper.make_tensor_value_info("activation_map", onnx.TensorProto.FLOAT, ["N", 1, 1, 4])],
-        [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(logits, "bias")],
+        [helper.make_tensor_value_info("activation_map", onnx.TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(bias, "bias")],
     )
     opset = [helper.make_opsetid("", 13)]
     return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()

@@ -57,6 +57,12 @@ def evidence(activation_map: NDArray[np.float32], channel: int) -> NDArray[np.fl
     return np.asarray(activation_map[:, :, channel] - others, np.float32)
 
 
+def part_of(lungs: Box | None, height: int, width: int) -> Box:
+    """The ``part`` of `overlay` and `layer` for `Screening.lungs` of an image of this size."""
+    left, top, right, bottom = lungs or (0.0, 0.0, float(width), float(height))
+    return left / width, top / height, right / width, bottom / height
+
+
 def layer(
     activation_map: NDArray[np.float32],
     preprocessing: Preprocessing,

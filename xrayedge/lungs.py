@@ -132,11 +132,20 @@ class LungFiles:
     def copy_to(self, folder: Path) -> LungFiles:
         """Write the files and their description into a folder; the copy."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.write_files(folder)
+        copy = LungFiles(folder, self.settings)
+        copy.write_description()
+        return copy
+
+    def write_files(self, folder: Path) -> None:
+        """Write the files alone into a folder, such as a bundle's, whose manifest has the rest."""
         for variant in self.settings.network.variants:
             write_atomically(folder / variant.file, self.read(variant))
+
+    def write_description(self) -> None:
+        """Write ``lungs.json`` beside the files."""
         text = json.dumps(asdict(self.settings), indent=2, allow_nan=False) + "\n"
-        write_atomically(folder / DESCRIPTION, text.encode())
-        return LungFiles(folder, self.settings)
+        write_atomically(self.folder / DESCRIPTION, text.encode())
 
 
 @dataclass(frozen=True)
@@ -181,3 +190,20 @@ class LungFinder:
         _, places = self.network.classify(self.network.preprocess(pixels))
         logits = places.mean(axis=(0, 1))
         return window(edges(logits).tolist(), self.margin, height, width)
+
+
+def open_finder(
+    files: LungFiles | None,
+    engine: EngineName | None = None,
+    threads: int = 1,
+    providers: Sequence[str] = (),
+) -> LungFinder | None:
+    """`LungFinder.open`; ``None`` for a network that sees whole images."""
+    return None if files is None else LungFinder.open(files, engine, threads, providers)
+
+
+def window_for(finder: LungFinder | None, pixels: NDArray[np.uint8]) -> Window:
+    """The part of ``uint8 [H, W]`` that a network sees: all of it without a finder."""
+    if finder is None:
+        return Window.whole(*pixels.shape)
+    return finder.find(pixels, *pixels.shape)

@@ -55,10 +55,6 @@ class Window:
         """The edges as numbers of pixels."""
         return float(self.left), float(self.top), float(self.right), float(self.bottom)
 
-    def shares(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """The edges as shares of the image's width and height, 0 to 1."""
-        return self.left / width, self.top / height, self.right / width, self.bottom / height
-
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -20,9 +20,9 @@ from .deadline import Clock, TimedWork
 from .engines import EngineName, preferred_engine
 from .errors import EngineError, ImageError
 from .frontal import Correction, FrontalCheck
-from .heatmap import overlay
+from .heatmap import overlay, part_of
 from .imaging import Limits, Source, contradictions, read, source_name
-from .lungs import LungFiles, LungFinder
+from .lungs import LungFiles, LungFinder, open_finder
 from .opacities import Box, Opacity
 from .preprocessing import Window, halved_for
 from .result import Screening
@@ -133,10 +133,9 @@ class Screener:
         self._auto_orient = auto_orient
         self._timeout = timeout
         self._timed_work: TimedWork[Screening] = TimedWork()
-        lungs = LungFiles.of(self.bundle)
         self._networks: _Networks | None = _Networks(
             FrontalCheck.open(self.bundle, self.engine, threads, providers),
-            None if lungs is None else LungFinder.open(lungs, self.engine, threads, providers),
+            open_finder(LungFiles.of(self.bundle), self.engine, threads, providers),
             Classifier.open(
                 self.bundle, self.bundle.classifier, precision, self.engine, threads, providers
             ),
@@ -316,7 +315,7 @@ class Screener:
                 probabilities,
                 label,
                 shown,
-                window.shares(*pixels.shape),
+                part_of(window.box, *pixels.shape),
             )
         turns = found[0].quarter_turns if found is not None else 0
 

@@ -22,6 +22,7 @@ from xrayedge.converters.trained import TrainedRun
 from xrayedge.data import load_dataset, read_sample
 from xrayedge.errors import ConversionError, DatasetError, RunError
 from xrayedge.evaluation import judge
+from xrayedge.heatmap import part_of
 from xrayedge.lungs import LungFiles, LungFinder
 from xrayedge.training.augmentation import Augmentation
 from xrayedge.training.averaging import average
@@ -107,7 +108,7 @@ def test_the_finder_finds_lungs_that_it_has_not_seen(chests, files):
     finder, off = LungFinder.open(files), []
     for sample in load_dataset(chests).split("test"):
         window = finder.find(pixels := read_sample(sample), *pixels.shape)
-        left, top, right, bottom = window.shares(*pixels.shape)
+        left, top, right, bottom = part_of(window.box, *pixels.shape)
         margin = finder.margin
         found = np.array([left + margin, top + margin, right - margin, bottom - margin])
         off.append(np.abs(found - sample.lung_box))

@@ -13,7 +13,7 @@ from ..bundle import ModelBundle
 from ..data import Sample, load_dataset
 from ..errors import DatasetError, ImageError
 from ..imaging import read
-from ..lungs import LungFiles, LungFinder
+from ..lungs import LungFiles, open_finder, window_for
 from ..preprocessing import Preprocessing
 from .cases import Case
 from .processes import run_job
@@ -57,10 +57,7 @@ class LabelledInputs:
         for bundle in bundles:
             check_labels(samples, bundle.classifier.classes)
         wanted = {_made_by(bundle): LungFiles.of(bundle) for bundle in bundles}
-        finders = {
-            made_by: None if files is None else LungFinder.open(files)
-            for made_by, files in wanted.items()
-        }
+        finders = {made_by: open_finder(files) for made_by, files in wanted.items()}
         self._files = {
             made_by: folder / f"inputs-{number}.npy" for number, made_by in enumerate(wanted)
         }
@@ -77,10 +74,7 @@ class LabelledInputs:
             except ImageError:
                 continue
             for made_by, array in arrays.items():
-                finder = finders[made_by]
-                seen = pixels
-                if finder is not None:
-                    seen = finder.find(pixels, *pixels.shape).cut(pixels)
+                seen = window_for(finders[made_by], pixels).cut(pixels)
                 array[len(readable)] = made_by[0].apply(seen)
             readable.append(sample)
         if not readable:

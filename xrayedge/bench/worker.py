@@ -19,10 +19,9 @@ from ..bundle import ModelBundle, Precision
 from ..classifier import Classifier
 from ..engines import EngineName
 from ..errors import XrayEdgeError
-from ..heatmap import overlay
+from ..heatmap import overlay, part_of
 from ..imaging import read
 from ..machine import energy_counters, energy_j, memory_mb
-from ..opacities import Box
 from ..screening import Screener
 
 #: A round lasts until it has this many runs and has taken this long.
@@ -104,17 +103,12 @@ def measure_stages(
             preprocessing,
             screening.probabilities,
             screening.label,
-            part=_part(screening.lungs, *pixels.shape),
+            part=part_of(screening.lungs, *pixels.shape),
         )
         heatmap = (time.perf_counter() - started) * 1000.0
         stages = {name: time_ms or 0.0 for name, time_ms in screening.timings_ms.items()}
         runs.append({**stages, "heatmap": heatmap, "total": stages["total"] + heatmap})
     return {"height": pixels.shape[0], "width": pixels.shape[1], "runs": runs[warmup:]}
-
-
-def _part(lungs: Box | None, height: int, width: int) -> Box:
-    left, top, right, bottom = lungs or (0.0, 0.0, float(width), float(height))
-    return left / width, top / height, right / width, bottom / height
 
 
 def _open(

@@ -14,7 +14,7 @@ from ..bundle import ModelBundle, OpacitySettings, OperatingPoint, Precision
 from ..classifier import Classifier
 from ..data import Sample, TrainingData, read_sample
 from ..engines import EngineName, preferred_engine
-from ..lungs import LungFiles, LungFinder
+from ..lungs import LungFiles, LungFinder, open_finder, window_for
 from ..preprocessing import Preprocessing, Window
 from ..site import SiteProfile, open_site
 
@@ -102,14 +102,12 @@ class ScoringModel:
             network.operating_points if point is None else (),
             network.opacity,
             TrainingData.from_record(made_of.get("data") or {}, made_of.get("recipe") or {}),
-            LungFinder.open(files, engine, threads) if files is not None else None,
+            open_finder(files, engine, threads),
         )
 
     def window(self, pixels: NDArray[np.uint8]) -> Window:
         """The part of ``uint8 [H, W]`` that the model sees."""
-        if self.lungs is None:
-            return Window.whole(*pixels.shape)
-        return self.lungs.find(pixels, *pixels.shape)
+        return window_for(self.lungs, pixels)
 
     def inputs(self, pixels: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
         """That part as the model reads it, ``uint8 [1, size, size, 1]``."""

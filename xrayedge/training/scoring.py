@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..bundle import OpacitySettings
 from ..data import TrainingData
 from ..evaluation import Judgement, ScoringModel
-from ..lungs import LungFinder
+from ..lungs import open_finder
 from ..scores import probabilities, softmax
 from .network import activation_map_model
 from .run import MODEL, RunRecord, lungs_of
@@ -29,7 +29,6 @@ def scoring_model(folder: Path) -> ScoringModel:
         found = np.asarray(model.predict_on_batch(inputs))[0]
         return probabilities(found[..., : len(record.classes)], record.temperature), found
 
-    lungs = lungs_of(folder)
     label, threshold = record.recipe.turned_label, record.threshold
     gate = (label, threshold) if label is not None and threshold is not None else None
     return ScoringModel(
@@ -39,7 +38,7 @@ def scoring_model(folder: Path) -> ScoringModel:
         gate,
         opacity=_UNCALIBRATED if record.recipe.opacity > 0.0 else None,
         trained_on=TrainingData.from_record(record.data, record.recipe.to_dict()),
-        lungs=LungFinder.open(lungs) if lungs is not None else None,
+        lungs=open_finder(lungs_of(folder)),
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
 from ...errors import ImageError
-from ...heatmap import layer
+from ...heatmap import layer, part_of
 from ...imaging import read
 from ...preprocessing import Preprocessing
 from .. import memory
@@ -84,8 +84,7 @@ class Images:
         scale = min(1.0, LAYER_SIDE / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         fit = Preprocessing(fit=result["fit"])
-        left, top, right, bottom = result.get("lungs") or (0, 0, width, height)
-        part = left / width, top / height, right / width, bottom / height
+        part = part_of(result.get("lungs"), height, width)
         scores, label = result["probabilities"], result["label"]
         return _png(layer(activation_map, fit, scores, label, *size, part))
 
