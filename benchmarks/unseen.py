@@ -7,9 +7,10 @@ continues from it on all other images; the temperature and the operating point c
 `val` of those. Then the fold's sites are scored, without the split `test`, which stays for the
 product. With `--self-distil`, each network then teaches a copy of itself, as `xrayedge distil` does
 with larger ones: blends without labels, and images in the disguise of another hospital. With
-`--lungs`, each network sees the lungs alone, framed by a network that has not seen the fold's boxes
-either. With `--ablate`, the first fold is also trained with the changes in `ABLATIONS`. Finished
-trainings are reused, an interrupted one resumes.
+`--see lungs`, each network sees the lungs alone, framed by a network that has not seen the fold's
+boxes either; with `--see whole lungs`, the mean of a network of each kind does, as the shipped one.
+With `--ablate`, the first fold is also trained with the changes in `ABLATIONS`. Finished trainings
+are reused, an interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -229,6 +230,24 @@ def finder(
     return LungFiles.load(files)
 
 
+def _parts_seen(
+    see: Sequence[str],
+    data: Sequence[Path],
+    dataset: Dataset,
+    fold: Sequence[Site],
+    folder: Path,
+    precision: Literal["float32", "mixed_bfloat16"],
+) -> list[LungFiles | None]:
+    """What frames the images of each kind of network; ``None`` for whole ones, which come last."""
+    parts: list[LungFiles | None] = []
+    if "lungs" in see:
+        left_out = [(site.column, site.value) for site in fold]
+        parts.append(finder(data, dataset.without(left_out), left_out, folder, precision))
+    if "whole" in see:
+        parts.append(None)
+    return parts
+
+
 def taught(teacher: Path, dataset: Dataset, run: Path, views: int, precision: str) -> Path:
     """Teach a copy of a network by the network itself, unless that is done; its run."""
     if not RunRecord.is_finished(run):
@@ -254,26 +273,26 @@ def judge(
     *,
     size: int | None = None,
     views: int | None = None,
-    framed_from: Sequence[Path] | None = None,
+    seen: Sequence[LungFiles | None] = (None,),
     change: Callable[[Recipe, Dataset], tuple[Recipe, Dataset]] | None = None,
 ) -> Judged:
     """Train without the fold's sites by one recipe after another, average, and score them.
 
-    With ``views``, what is scored is a copy of that network, taught by it with so many views. With
-    ``framed_from``, the data, networks see the lungs alone.
+    With ``views``, what is scored is a copy of that network, taught by it with so many views.
+    ``seen`` is what frames the images, or ``None`` for whole ones; with several, networks of each
+    kind join the mean, which sees what the first does.
     """
     left_out = [(site.column, site.value) for site in fold]
     left_in = learnt = dataset.without(left_out)
-    lungs = None
-    if framed_from is not None:
-        lungs = finder(framed_from, left_in, left_out, folder, recipes[0].precision)
     runs: list[Path] = []
-    for recipe in recipes:
-        begun = runs[-1] if runs else start
-        changed, learnt = (recipe, left_in) if change is None else change(recipe, left_in)
-        own, learnt = RunRecord.read(begun).continued(changed, learnt)
-        runs.append(folder / recipe.name)
-        learn(learnt, begun, own.adjusted(size=size), runs[-1], left_out, lungs)
+    for lungs in seen:
+        begun = start
+        for recipe in recipes:
+            changed, learnt = (recipe, left_in) if change is None else change(recipe, left_in)
+            own, learnt = RunRecord.read(begun).continued(changed, learnt)
+            run = folder / (f"{recipe.name}-whole" if lungs is None else recipe.name)
+            learn(learnt, begun, own.adjusted(size=size), run, left_out, lungs)
+            runs.append(begun := run)
     run = folder / "mean" if len(runs) > 1 else runs[0]
     if not RunRecord.is_finished(run):
         average(runs, learnt, run)
@@ -310,21 +329,23 @@ def document(
     recipes: Sequence[Recipe],
     size: int,
     views: int | None,
-    lungs: bool,
+    see: Sequence[str],
     start: RunRecord,
 ) -> str:
     """The Markdown page."""
     lessons = ", then ".join(f"`{recipe.name}` for {recipe.epochs} epochs" for recipe in recipes)
     lessons += ", and their mean" if len(recipes) > 1 else ""
+    if len(see) > 1:
+        lessons += ", on whole images and on the lungs; the mean of both is judged"
     if views:
         lessons += (
             f". Each then taught a copy of itself with {views} views of its images, half of them\n"
             f"blends of two, in the disguise of another hospital, in {SELF_DISTIL_EPOCHS} passes"
         )
     seen = "whole images"
-    if lungs:
+    if "lungs" in see:
         seen = "the lungs alone, framed by a network that did not see these sites' boxes"
-    lessons += f".\nAll see {seen}"
+    lessons += f".\nWhat is judged sees {seen}"
     bundle = start.bundle or {}
     began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
     rows = {
@@ -386,7 +407,13 @@ def main() -> None:
     parser.add_argument(
         "--self-distil", type=int, metavar="VIEWS", help="then teach a copy with so many views"
     )
-    parser.add_argument("--lungs", action="store_true", help="networks see the lungs alone")
+    parser.add_argument(
+        "--see",
+        nargs="+",
+        choices=("whole", "lungs"),
+        default=["whole"],
+        help="whole images, the lungs alone, or a network of each, and their mean",
+    )
     parser.add_argument(
         "--ablate",
         nargs="*",
@@ -408,6 +435,7 @@ def main() -> None:
     for site in (site for fold in FOLDS for site in fold):
         if not any(site.holds(sample) for sample in judged):
             parser.error(f"the data hold no image of {site.name}: {site.column}={site.value}")
+    folders = [arguments.out / f"fold-{number}" for number in range(1, len(FOLDS) + 1)]
     with finished_run(arguments.start) as start:
         known = RunRecord.read(start)
         size = arguments.size or known.recipe.preprocessing.size
@@ -418,22 +446,26 @@ def main() -> None:
             recipes=recipes,
             size=size,
             views=arguments.self_distil,
-            framed_from=arguments.data if arguments.lungs else None,
         )
+        seen = [
+            _parts_seen(arguments.see, arguments.data, dataset, fold, folder, first.precision)
+            for fold, folder in zip(FOLDS, folders, strict=True)
+        ]
         folds = [
-            judged_at(fold, folder=arguments.out / f"fold-{number}")
-            for number, fold in enumerate(FOLDS, 1)
+            judged_at(fold, folder=folder, seen=parts)
+            for fold, folder, parts in zip(FOLDS, folders, seen, strict=True)
         ]
         ablated = {
             name: judged_at(
                 FOLDS[0],
                 folder=arguments.out / f"fold-1-{name.replace('`', '').replace(' ', '-').lower()}",
+                seen=seen[0],
                 change=change,
             )
             for name, change in ABLATIONS.items()
             if arguments.ablate is not None and name in (arguments.ablate or ABLATIONS)
         }
-    page = document(folds, ablated, recipes, size, arguments.self_distil, arguments.lungs, known)
+    page = document(folds, ablated, recipes, size, arguments.self_distil, arguments.see, known)
     print(page)
     if arguments.docs:
         write_atomically(arguments.docs / "unseen.md", page.encode())

@@ -184,6 +184,19 @@ def test_other_parts_may_be_averaged_but_not_taught(chests, run, files, tmp_path
         distil(run, [tmp_path / "whole"], dataset, tmp_path / "student")
 
 
+def test_whole_image_networks_teach_and_learn_from_the_lungs(chests, run, files, tmp_path):
+    dataset, whole = load_dataset(chests), tmp_path / "whole"
+    recipe = replace(RunRecord.read(run).recipe, phases=(Phase(1, 1e-4, first_block=1),))
+    train(dataset, recipe, whole, data_name={"name": "chests", "where": []})
+    views, taught = tmp_path / "views", tmp_path / "taught"
+    briefly = {"view_count": 1, "epochs": 1, "views": views}
+    distil(whole, [whole], dataset, taught, lungs=files, **briefly)
+    assert RunRecord.read(taught).lungs == lungs_of(taught).digest() == files.digest()
+    # Views of whole images are others.
+    with pytest.raises(RunError, match="holds views for another teacher"):
+        distil(whole, [whole], dataset, tmp_path / "other", **briefly)
+
+
 @pytest.fixture(scope="module")
 def bundle(chests, run, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / "framed"

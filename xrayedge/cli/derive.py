@@ -146,6 +146,14 @@ def prune(
     is_flag=True,
     help="Leave out the student's last pooling: its map then has twice as many places per side.",
 )
+@click.option(
+    "--lungs",
+    "lungs_from",
+    metavar="FOLDER|BUNDLE",
+    show_default="what frames the lungs for STUDENT",
+    help="Learn from the lungs alone, framed as for a BUNDLE, or by a converted run of the recipe "
+    "lungs. The student and its teachers may have learned from whole images.",
+)
 @_views_option("the teachers' maps of them here, for other students.")
 @_view_count_option
 @click.option(
@@ -163,6 +171,7 @@ def distil(
     out: Path,
     size: int | None,
     fine_map: bool,
+    lungs_from: str | None,
     views: Path | None,
     view_count: int | None,
     epochs: int | None,
@@ -175,10 +184,12 @@ def distil(
     """
     quiet_tensorflow()
     from ..data import load_dataset
+    from ..lungs import LungFiles
     from ..training.bundles import finished_run
     from ..training.distillation import VIEWS
     from ..training.distillation import distil as run_distillation
 
+    lungs = None if lungs_from is None else LungFiles.find(lungs_from)
     with ExitStack() as opened:
         begun, *shown_by = (
             opened.enter_context(finished_run(model)) for model in (student, *teachers)
@@ -195,6 +206,7 @@ def distil(
             epochs=epochs,
             learning_rate=rate,
             fine_map=fine_map,
+            lungs=lungs,
             changes={"precision": precision} if precision else None,
             progress=show_epoch,
             on_view=_show_view,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ class Dataset:
         return Dataset(kept, EDGES)
 
     def digest(self) -> str:
-        """sha256 over every sample's bytes, label, split, group and boxes: identifies the data."""
+        """sha256 over every sample's bytes, label, split, group, boxes and window."""
         total = hashlib.sha256()
         for sample in self.samples:
             content = sample.drawn or hashlib.sha256(sample.path.read_bytes()).hexdigest()
@@ -160,6 +160,7 @@ class Dataset:
             row += [sample.inverted] if sample.inverted else []
             if sample.opacity_boxes is not None or sample.lung_box is not None:
                 row += [{"opacity_boxes": sample.opacity_boxes, "lung_box": sample.lung_box}]
+            row += [asdict(sample.window)] if sample.window else []
             total.update(json.dumps(row).encode())
         return total.hexdigest()
 

@@ -210,5 +210,5 @@ def learn(
 
 
 def _made_of(record: RunRecord) -> tuple[object, ...]:
-    shown = record.teachers, record.views, record.blended, record.disguise
+    shown = record.teachers, record.views, record.blended, record.disguise, record.lungs
     return record.recipe, record.start, record.fraction, shown

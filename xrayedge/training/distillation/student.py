@@ -11,6 +11,7 @@ import keras
 
 from ...data import Dataset
 from ...errors import RunError
+from ...lungs import LungFiles
 from ..augmentation import Augmentation
 from ..network import adopt, without_last_pooling
 from ..recipe import RECIPES, Phase
@@ -62,6 +63,7 @@ def distil(
     learning_rate: float | None = None,
     fine_map: bool = False,
     disguise: Augmentation | None = DISGUISE,
+    lungs: LungFiles | None = None,
     changes: dict[str, Any] | None = None,
     progress: Progress | None = None,
     on_view: Callable[[int, int], None] | None = None,
@@ -73,8 +75,8 @@ def distil(
     student
         A finished run: the network and weights to start from.
     teachers
-        Finished runs of the same classes, framed like the student, with a channel of opacities
-        where the student has one.
+        Finished runs of the same classes, with a channel of opacities where the student has one.
+        They have seen the same part of the images as the student, but for ``lungs``.
     dataset
         ``train`` to learn from, including labels that are not classes; ``val`` to fit the
         temperature.
@@ -88,6 +90,8 @@ def distil(
         Leave out the student's last pooling: its map then has twice as many places per side.
     disguise
         See `Views`.
+    lungs
+        What frames the images, for a student or teachers that have learned from whole ones, too.
     views, view_count, progress, on_view
         See `pruning.prune`.
     changes
@@ -123,12 +127,16 @@ def distil(
                 f"the data hold {', '.join(dataset.classes)}"
             )
 
-    if any(one.lungs != begun.lungs for one in shown_by.records):
+    seen = {one.lungs for one in (begun, *shown_by.records)}
+    if lungs is None:
+        lungs = lungs_of(student)
+    else:
+        seen = {lungs.digest(), *seen} - {None}
+    if len(seen) > 1:
         raise RunError(
             "the student and its teachers must see the same part of the images: the lungs, framed "
-            "by the same network, or all of it; see `xrayedge train --lungs`"
+            "by the same network, or all of it; see `xrayedge distil --lungs`"
         )
-    lungs = lungs_of(student)
 
     def begin() -> keras.Model:
         model = build_network(recipe, len(dataset.classes))
@@ -145,7 +153,7 @@ def distil(
         views=view_count,
         blended=BLENDED,
         disguise=asdict(disguise) if disguise else None,
-        lungs=begun.lungs,
+        lungs=lungs.digest() if lungs else None,
     )
     with own_run(out):
         if lungs is not None:
