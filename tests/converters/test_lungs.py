@@ -189,12 +189,15 @@ def test_whole_image_networks_teach_and_learn_from_the_lungs(chests, run, files,
     recipe = replace(RunRecord.read(run).recipe, phases=(Phase(1, 1e-4, first_block=1),))
     train(dataset, recipe, whole, data_name={"name": "chests", "where": []})
     views, taught = tmp_path / "views", tmp_path / "taught"
-    briefly = {"view_count": 1, "epochs": 1, "views": views}
-    distil(whole, [whole], dataset, taught, lungs=files, **briefly)
+    briefly = f"--teacher {whole} --data {chests} --view-count 1 --epochs 1 --views {views}"
+    command = ["distil", str(whole), *briefly.split(), "--out"]
+    result = CliRunner().invoke(main, [*command, str(taught), "--lungs", str(files.folder)])
+    assert result.exit_code == 0, result.output
     assert RunRecord.read(taught).lungs == lungs_of(taught).digest() == files.digest()
     # Views of whole images are others.
-    with pytest.raises(RunError, match="holds views for another teacher"):
-        distil(whole, [whole], dataset, tmp_path / "other", **briefly)
+    result = CliRunner().invoke(main, [*command, str(tmp_path / "other")])
+    assert result.exit_code == 2
+    assert "holds views for another teacher" in result.output
 
 
 @pytest.fixture(scope="module")
