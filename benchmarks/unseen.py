@@ -96,6 +96,11 @@ def _without_siim(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
     return recipe, dataset.without([("set", "siim")])
 
 
+def _more_other(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
+    more = {**recipe.not_healthy, "other": 2.0}
+    return replace(recipe, not_healthy=more, set_balance=0.5), dataset
+
+
 def _robust(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Dataset]:
     return replace(recipe, augmentation=replace(ROBUST, lung_crop=0.2)), dataset
 
@@ -104,6 +109,7 @@ ABLATIONS: dict[str, Callable[[Recipe, Dataset], tuple[Recipe, Dataset]]] = {
     "without boxes": _without_boxes,
     "without `other`": _without_other,
     "without SIIM": _without_siim,
+    "`other` and small sets weigh more": _more_other,
     "with `ROBUST` augmentation": _robust,
 }
 

@@ -273,15 +273,6 @@ RECIPES = {
         phases=(Phase(epochs=2, learning_rate=2e-4, first_block=1),),
         augmentation=_VARIED,
     ),
-    # Finds tuberculosis better at hospitals that are not in the data, and COVID-19 a little worse:
-    # docs/hospitals.md.
-    "hospitals-other": replace(
-        _HOSPITALS,
-        name="hospitals-other",
-        phases=(Phase(epochs=4, learning_rate=4e-4, first_block=1),),
-        not_healthy={"indeterminate": 1.0, "other": 2.0},
-        set_balance=0.5,
-    ),
     # Starts from a bundle, on a few hundred images of one hospital. Without augmentation the lower
     # blocks' output is computed once per image, so an epoch costs next to nothing.
     "own-hospital": replace(
