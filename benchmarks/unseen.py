@@ -73,7 +73,7 @@ ABLATIONS: dict[str, Callable[[Recipe, Dataset], tuple[Recipe, Dataset]]] = {
     "without boxes": _without_boxes,
     "without `other`": _without_other,
     "without SIIM": _without_siim,
-    "`other` and small sets weigh more": _more_other,
+    "more weight on tuberculosis": _more_other,
     "with `ROBUST` augmentation": _robust,
 }
 

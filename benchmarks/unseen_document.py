@@ -186,7 +186,8 @@ An empty cell: the site has no such images.
 ## What each kind of label brings
 
 The first of these networks again, each with one change. Boxes are those round opacities, `other` is
-tuberculosis, and `ROBUST` varies everything in an image that depends on the hospital.
+tuberculosis; more weight on it is four times as much in the loss, and small sets drawn more often.
+`ROBUST` varies everything in an image that depends on the hospital.
 
 {table("change, judged on", compared)}
 """
