@@ -117,6 +117,11 @@ def learn(
     )
 
 
+def _columns(fold: Sequence[Site]) -> list[tuple[str, str]]:
+    """What `Dataset.without` takes to leave a fold out."""
+    return [(site.column, site.value) for site in fold]
+
+
 def finder(
     data: Sequence[Path],
     left_in: Dataset,
@@ -144,7 +149,7 @@ def _parts_seen(
     """What frames the images of each kind of network; ``None`` for whole ones, which come last."""
     parts: list[LungFiles | None] = []
     if "lungs" in see:
-        left_out = [(site.column, site.value) for site in fold]
+        left_out = _columns(fold)
         parts.append(finder(data, dataset.without(left_out), left_out, folder, precision))
     if "whole" in see:
         parts.append(None)
@@ -185,7 +190,7 @@ def judge(
     ``seen`` is what frames the images, or ``None`` for whole ones; with several, networks of each
     kind join the mean, which sees what the first does.
     """
-    left_out = [(site.column, site.value) for site in fold]
+    left_out = _columns(fold)
     left_in = learnt = dataset.without(left_out)
     runs: list[Path] = []
     for lungs in seen:
@@ -196,7 +201,8 @@ def judge(
             run = folder / (f"{recipe.name}-whole" if lungs is None else recipe.name)
             learn(learnt, begun, own.adjusted(size=size), run, left_out, lungs)
             runs.append(begun := run)
-    run = folder / "mean" if len(runs) > 1 else runs[0]
+    # A mean is named after its parts: that of others is another one.
+    run = folder / "+".join(one.name for one in runs)
     if not RunRecord.is_finished(run):
         average(runs, learnt, run)
     if views:

@@ -12,6 +12,7 @@ pytest.importorskip("sklearn")
 from xrayedge import ModelBundle, shipped_bundles
 from xrayedge.data import load_dataset, read_sample
 from xrayedge.evaluation import ScoringModel, evaluate, evaluate_gate
+from xrayedge.lungs import LungFiles, open_finder, window_for
 
 pytestmark = pytest.mark.data
 
@@ -29,15 +30,18 @@ def samples_of(data_root, part):
 
 
 @cache
-def inputs_of(data_root, part, name):
-    """``uint8 [N, size, size, 1]``: reading the images takes longer than most models do."""
-    model = ScoringModel.from_bundle(name, "int8", "litert", frontal=part == "frontal")
+def inputs_of(data_root, part, preprocessing, name):
+    """``uint8 [N, size, size, 1]``: reading the images takes longer than most models do.
+
+    Framed as for the bundle ``name``; whole images with ``None``.
+    """
+    finder = open_finder(name and LungFiles.of(ModelBundle.load(name)))
     images = map(read_sample, samples_of(data_root, part))
-    return np.concatenate([model.inputs(pixels, model.window(pixels)) for pixels in images])
+    return np.stack([preprocessing.apply(window_for(finder, one).cut(one)) for one in images])
 
 
-def scores_by(model, data_root, part, name):
-    inputs = inputs_of(data_root, part, name)
+def scores_by(model, data_root, part, name=None):
+    inputs = inputs_of(data_root, part, model.preprocessing, name)
     return np.stack([model.judge(one[np.newaxis])[0] for one in inputs])
 
 
@@ -100,7 +104,7 @@ def test_the_operating_point_specific_calls_no_fewer_healthy(data_root, name):
 @pytest.mark.parametrize("name", shipped_bundles())
 def test_frontal_check(data_root, name, engine):
     model = ScoringModel.from_bundle(name, "int8", engine, frontal=True)
-    scores = scores_by(model, data_root, "frontal", name)
+    scores = scores_by(model, data_root, "frontal")
     samples = samples_of(data_root, "frontal")
     metrics = evaluate_gate(samples, model.classes, scores, model.gate).metrics
     assert metrics["sensitivity"].value >= 0.99

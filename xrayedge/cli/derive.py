@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 import click
 
 from .epochs import interruptible, show_doubts
-from .options import Number, out_option, training_data_option, training_precision_option
+from .options import (
+    Number,
+    lungs_option,
+    out_option,
+    training_data_option,
+    training_precision_option,
+)
 from .printing import messages, quiet_tensorflow
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -146,14 +152,7 @@ def prune(
     is_flag=True,
     help="Leave out the student's last pooling: its map then has twice as many places per side.",
 )
-@click.option(
-    "--lungs",
-    "lungs_from",
-    metavar="FOLDER|BUNDLE",
-    show_default="what frames the lungs for STUDENT",
-    help="Learn from the lungs alone, framed as for a BUNDLE, or by a converted run of the recipe "
-    "lungs. The student and its teachers may have learned from whole images.",
-)
+@lungs_option("STUDENT", "The student and its teachers may have learned from whole images.")
 @_views_option("the teachers' maps of them here, for other students.")
 @_view_count_option
 @click.option(

@@ -139,6 +139,18 @@ def training_data_option(help_text: str) -> Callable[[_Command], _Command]:
     )
 
 
+def lungs_option(usual: str, more: str = "") -> Callable[[_Command], _Command]:
+    """What frames the lungs for a verb that trains, as ``lungs_from``; usually as for ``usual``."""
+    return click.option(
+        "--lungs",
+        "lungs_from",
+        metavar="FOLDER|BUNDLE",
+        show_default=f"what frames the lungs for {usual}",
+        help="Learn from the lungs alone, framed as for a BUNDLE, or by a converted run of the "
+        f"recipe lungs. {more}".rstrip(),
+    )
+
+
 def out_option(help_text: str) -> Callable[[_Command], _Command]:
     """The folder of the run that a verb makes."""
     return click.option(

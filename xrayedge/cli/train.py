@@ -16,6 +16,7 @@ from .options import (
     Number,
     RecipeName,
     leave_out_option,
+    lungs_option,
     out_option,
     refuse_ignored,
     training_precision_option,
@@ -58,14 +59,7 @@ def _data_name(
     metavar="RUN|BUNDLE",
     help="A finished run or a bundle to start from: its model, widths and preprocessing.",
 )
-@click.option(
-    "--lungs",
-    "lungs_from",
-    metavar="FOLDER|BUNDLE",
-    show_default="what frames the lungs for --start",
-    help="Learn from the lungs alone, framed as for a BUNDLE, or by a converted run of the recipe "
-    "lungs.",
-)
+@lungs_option("--start")
 @click.option(
     "--size", type=click.IntRange(32), help="Side of the input, in pixels, instead of the recipe's."
 )
