@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
+from ..preprocessing import Equalisation
 from .epochs import interruptible, show_doubts
 from .options import (
     Number,
+    equalisation_option,
     lungs_option,
     out_option,
     training_data_option,
@@ -147,6 +149,7 @@ def prune(
     type=click.IntRange(32),
     help="Side of the student's input, in pixels, instead of its own.",
 )
+@equalisation_option
 @click.option(
     "--fine-map",
     is_flag=True,
@@ -169,6 +172,7 @@ def distil(
     data: tuple[Path, ...],
     out: Path,
     size: int | None,
+    equalisation: Equalisation | None,
     fine_map: bool,
     lungs_from: str | None,
     views: Path | None,
@@ -200,6 +204,7 @@ def distil(
             load_dataset(data, non_classes=True),
             out,
             size=size,
+            equalisation=equalisation,
             views=views,
             view_count=view_count or VIEWS,
             epochs=epochs,

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from ..bundle import DEFAULT_MODEL, Precision
 from ..engines import EngineName
 from ..imaging import Limits
+from ..preprocessing import Equalisation
 
 #: A folder per class or a manifest. Looked for at once: to import Keras takes seconds.
 DATA = click.Path(path_type=Path, exists=True)
@@ -97,6 +98,13 @@ training_precision_option = click.option(
     "--precision",
     type=click.Choice(["float32", "mixed_bfloat16"]),
     help="Arithmetic of training; bfloat16 halves the time on processors that have it.",
+)
+
+
+equalisation_option = click.option(
+    "--equalisation",
+    type=click.Choice(get_args(Equalisation)),
+    help="How the input's histogram is equalised, instead of as for what it begins with.",
 )
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..preprocessing import Equalisation
 from .epochs import interruptible, show_doubts
 from .evaluate import parts_table
 from .options import (
     DATA,
     Number,
     RecipeName,
+    equalisation_option,
     leave_out_option,
     lungs_option,
     out_option,
@@ -63,6 +65,7 @@ def _data_name(
 @click.option(
     "--size", type=click.IntRange(32), help="Side of the input, in pixels, instead of the recipe's."
 )
+@equalisation_option
 @click.option("--epochs", type=click.IntRange(1), help="Epochs of the recipe's last phase.")
 @click.option(
     "--rate",
@@ -88,6 +91,7 @@ def train(
     start: str | None,
     lungs_from: str | None,
     size: int | None,
+    equalisation: Equalisation | None,
     epochs: int | None,
     rate: float | None,
     seed: int | None,
@@ -128,7 +132,9 @@ def train(
             dataset = dataset.with_lung_boxes()
         if parent is not None:
             recipe, dataset = RunRecord.read(parent).continued(recipe, dataset)
-        recipe = recipe.adjusted(size=size, epochs=epochs, learning_rate=rate)
+        recipe = recipe.adjusted(
+            size=size, equalisation=equalisation, epochs=epochs, learning_rate=rate
+        )
         for split, counts in dataset.summary().items():
             listed = ", ".join(f"{count} {label}" for label, count in counts.items())
             messages.print(f"{split}: {listed}")

@@ -35,9 +35,9 @@ def average(
     Parameters
     ----------
     runs
-        Two or more, of the same layers, preprocessing and classes. The average has the first run's
-        architecture, with the last pooling or without, and sees what the first one sees: the lungs
-        alone, or whole images. Their inputs may differ in size, too: a convolution fits any.
+        Two or more, of the same layers and classes. The average has the first run's architecture,
+        with the last pooling or without, and sees what the first one sees: the lungs alone or whole
+        images, equalised as for it. Inputs may differ in size, too: a convolution fits any.
     dataset
         What the first run was trained on; the temperature is fitted on its split ``val``.
     out
@@ -94,7 +94,6 @@ def average(
 def _kind(record: RunRecord) -> tuple[Any, ...]:
     recipe = record.recipe
     channels = (record.classes, recipe.opacity > 0.0)
-    any_size = replace(recipe.preprocessing, size=1)
     architecture = ARCHITECTURES[recipe.architecture]
     layers = recipe.widths or architecture.blocks
-    return layers, architecture.input_scale, any_size, channels
+    return layers, architecture.input_scale, recipe.preprocessing.fit, channels

@@ -153,17 +153,22 @@ class Recipe:
         self,
         *,
         size: int | None = None,
+        equalisation: Equalisation | None = None,
         epochs: int | None = None,
         learning_rate: float | None = None,
     ) -> Recipe:
-        """The recipe with another input size, and other epochs or rate in its last phase."""
+        """The recipe with another input, and other epochs or rate in its last phase."""
         *earlier, last = self.phases
         last = replace(
             last,
             epochs=epochs or last.epochs,
             learning_rate=learning_rate or last.learning_rate,
         )
-        preprocessing = replace(self.preprocessing, size=size or self.preprocessing.size)
+        preprocessing = replace(
+            self.preprocessing,
+            size=size or self.preprocessing.size,
+            equalisation=equalisation or self.preprocessing.equalisation,
+        )
         return replace(self, phases=(*earlier, last), preprocessing=preprocessing)
 
     @classmethod

@@ -12,6 +12,7 @@ import keras
 from ...data import Dataset
 from ...errors import RunError
 from ...lungs import LungFiles
+from ...preprocessing import Equalisation
 from ..augmentation import Augmentation
 from ..network import adopt, without_last_pooling
 from ..recipe import RECIPES, Phase
@@ -57,6 +58,7 @@ def distil(
     out: Path,
     *,
     size: int | None = None,
+    equalisation: Equalisation | None = None,
     views: Path | None = None,
     view_count: int = VIEWS,
     epochs: int | None = None,
@@ -84,6 +86,8 @@ def distil(
         The run folder. An interrupted run resumes there.
     size
         Side of the student's input, in pixels, instead of its own.
+    equalisation
+        Of the student's input, instead of its own.
     epochs, learning_rate
         Instead of those of `DISTIL`, or of `DISTIL_WHOLE` for a whole VGG16.
     fine_map
@@ -112,7 +116,7 @@ def distil(
         RECIPES["hospitals-fine"].for_network_of(begun.recipe),
         name="distilled",
         **{"phases": (DISTIL if begun.recipe.widths else DISTIL_WHOLE,), **(changes or {})},
-    ).adjusted(size=size, epochs=epochs, learning_rate=learning_rate)
+    ).adjusted(size=size, equalisation=equalisation, epochs=epochs, learning_rate=learning_rate)
     if fine_map:
         recipe = replace(recipe, architecture=without_last_pooling(recipe.architecture))
     shown_by = Teachers(teachers, recipe.precision)

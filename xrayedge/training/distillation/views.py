@@ -175,8 +175,9 @@ class Views:
             raise RunError(f"{folder}: holds views for another teacher; give another folder")
         inputs, targets = [], []
         for view in range(count):
-            # Views made for networks of other sizes lie beside these.
-            shown = folder / f"inputs-{recipe.preprocessing.size}-{view}.npy"
+            # Views made for networks with other inputs lie beside these.
+            own = recipe.preprocessing
+            shown = folder / f"inputs-{own.size}-{own.equalisation}-{view}.npy"
             wanted = folder / f"targets-{places[0]}x{places[1]}-{view}.npy"
             if not (shown.exists() and wanted.exists()):
                 batches = TrainingBatches(
@@ -186,9 +187,8 @@ class Views:
                 rng = np.random.default_rng([recipe.seed, view])
                 images = _blend(images, labels, len(dataset.classes), blended, rng)
                 if not shown.exists():
-                    preprocess = recipe.preprocessing.apply
                     seen = images if disguise is None else _disguised(images, disguise, rng)
-                    _save_array(shown, np.stack([preprocess(image) for image in seen]))
+                    _save_array(shown, np.stack([own.apply(image) for image in seen]))
                 if not wanted.exists():
                     _save_array(wanted, with_maps(labels, teachers.maps(images, places)))
             inputs.append(np.load(shown))
