@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -36,6 +36,7 @@ from xrayedge.data.framing import as_seen
 from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.files import write_atomically
 from xrayedge.lungs import LungFiles
+from xrayedge.preprocessing import Equalisation
 from xrayedge.training.averaging import average
 from xrayedge.training.bundles import finished_run
 from xrayedge.training.distillation import distil
@@ -180,6 +181,7 @@ def judge(
     folder: Path,
     *,
     size: int | None = None,
+    equalisation: Equalisation | None = None,
     views: int | None = None,
     seen: Sequence[LungFiles | None] = (None,),
     change: Callable[[Recipe, Dataset], tuple[Recipe, Dataset]] | None = None,
@@ -199,7 +201,8 @@ def judge(
             changed, learnt = (recipe, left_in) if change is None else change(recipe, left_in)
             own, learnt = RunRecord.read(begun).continued(changed, learnt)
             run = folder / (f"{recipe.name}-whole" if lungs is None else recipe.name)
-            learn(learnt, begun, own.adjusted(size=size), run, left_out, lungs)
+            own = own.adjusted(size=size, equalisation=equalisation)
+            learn(learnt, begun, own, run, left_out, lungs)
             runs.append(begun := run)
     # A mean is named after its parts: that of others is another one.
     run = folder / "+".join(one.name for one in runs)
@@ -236,6 +239,7 @@ def main() -> None:
         help="default: hospitals; several: one after another, and the mean of their networks",
     )
     parser.add_argument("--size", type=int, help="default: that of BUNDLE")
+    parser.add_argument("--equalisation", choices=get_args(Equalisation), help="default: BUNDLE's")
     parser.add_argument("--epochs", type=int, help="of the first recipe; default: its own")
     parser.add_argument("--rate", type=float, help="of the first recipe; default: its own")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
@@ -280,6 +284,7 @@ def main() -> None:
             start=start,
             recipes=recipes,
             size=size,
+            equalisation=arguments.equalisation,
             views=arguments.self_distil,
         )
         seen = [

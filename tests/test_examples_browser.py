@@ -27,7 +27,7 @@ from xrayedge.bundle import SHIPPED, ModelBundle
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "browser"
 BUNDLE = ModelBundle.load(SHIPPED / "vgg16-edge")
-NETWORKS = {"classifier": BUNDLE.classifier, "frontal": BUNDLE.frontal.network}
+NETWORKS = dict(zip(("classifier", "frontal", "lungs"), BUNDLE.networks(), strict=True))
 #: The release that the example was written with.
 ONNXRUNTIME_WEB = "onnxruntime-web@1.30.0"
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver's name for an element's id
@@ -178,7 +178,7 @@ PREPARE = """
 const [name, pixels, width, height] = arguments;
 const { Grey, prepare } = await import("./preprocess.js");
 const manifest = await (await fetch("./bundle/manifest.json")).json();
-const network = name === "frontal" ? manifest.frontal.network : manifest.classifier;
+const network = name === "classifier" ? manifest.classifier : manifest[name].network;
 const bytes = Uint8Array.from(atob(pixels), (one) => one.charCodeAt(0));
 const input = prepare(new Grey(bytes, width, height), network.preprocessing);
 return btoa(String.fromCharCode(...input));
@@ -206,6 +206,13 @@ def test_any_image_to_the_bit(browser, name, shape):
     assert prepared(browser, name, pixels) == expected.tobytes()
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_image_of_one_level_to_the_bit(browser, name):
+    pixels = np.full((448, 448), 77, np.uint8)
+    expected = NETWORKS[name].preprocessing.apply(pixels)
+    assert prepared(browser, name, pixels) == expected.tobytes()
+
+
 SCORES = """
 const [number, pixels, width, height] = arguments;
 const { Grey } = await import("./preprocess.js");
@@ -222,7 +229,8 @@ def test_the_golden_scores(browser):
         height, width = pixels.shape
         encoded = base64.b64encode(pixels.tobytes()).decode()
         found = browser.run(SCORES, number, encoded, width, height)
-        for network, scores in zip(NETWORKS.values(), found, strict=True):
+        scored = NETWORKS["classifier"], NETWORKS["frontal"]
+        for network, scores in zip(scored, found, strict=True):
             vector = network.variant("onnx", "int8").golden[number]
             expected = dict(zip(network.classes, vector.probabilities, strict=True))
             assert scores == pytest.approx(expected, abs=vector.tolerance)

@@ -95,6 +95,13 @@ def test_any_image_to_the_bit(build, name, shape):
     assert prepared(build, name, pixels) == expected.tobytes()
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_image_of_one_level_to_the_bit(build, name):
+    pixels = np.full((448, 448), 77, np.uint8)
+    expected = NETWORKS[name].preprocessing.apply(pixels)
+    assert prepared(build, name, pixels) == expected.tobytes()
+
+
 def test_the_golden_scores(screen):
     frontal = BUNDLE.frontal.network.variant("onnx", "int8").golden
     classifier = BUNDLE.classifier.variant("onnx", "int8").golden

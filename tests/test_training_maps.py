@@ -346,7 +346,8 @@ def test_a_network_with_the_channel_gives_scores_of_the_classes_alone():
 
 
 def test_a_recipe_is_adjusted_in_its_last_phase():
-    recipe = RECIPES["vgg16"].adjusted(size=160, epochs=3, learning_rate=1e-5)
-    assert recipe.preprocessing.size == 160
+    changes = {"size": 160, "equalisation": "global", "epochs": 3, "learning_rate": 1e-5}
+    recipe = RECIPES["vgg16"].adjusted(**changes)
+    assert recipe.preprocessing == Preprocessing(160, "stretch", "global")
     assert recipe.phases == (RECIPES["vgg16"].phases[0], Phase(3, 1e-5, first_block=3))
     assert RECIPES["vgg16"].adjusted() == RECIPES["vgg16"]

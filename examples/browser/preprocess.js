@@ -1,6 +1,6 @@
-// From a grey image to a network's input, bit for bit as xrayedge does it: area averaging and CLAHE
-// as docs/embed.md describes them, "The file's contract". Float32 throughout, hence `fround`. It can't
-// enlarge an image.
+// From a grey image to a network's input, bit for bit as xrayedge does it: area averaging and
+// equalisation as docs/embed.md describes them, "The file's contract". Float32 throughout, hence
+// `fround`. It can't enlarge an image.
 
 const LEVELS = 256;
 const HALVE_FROM = 8;
@@ -34,10 +34,11 @@ export function prepare(image, settings) {
   if (fit !== "stretch") throw new Error(`the page does not know the fit ${fit}`);
   const square = resize(image, size, size).pixels;
   if (equalisation === "none") return square;
+  if (equalisation === "global") return equaliseAsOne(square);
   if (equalisation !== "clahe" || size % settings.clahe_tiles) {
     throw new Error(`the page does not know the equalisation ${equalisation}`);
   }
-  return equalise(square, size, settings.clahe_clip, settings.clahe_tiles);
+  return equaliseInTiles(square, size, settings.clahe_clip, settings.clahe_tiles);
 }
 
 function pad(image, size) {
@@ -130,7 +131,22 @@ function shrink(image, width, height) {
   return new Grey(pixels, width, height);
 }
 
-function equalise(pixels, size, clip, tiles) {
+function equaliseAsOne(pixels) {
+  const counts = new Int32Array(LEVELS);
+  for (const level of pixels) counts[level]++;
+  const darkest = counts.findIndex((count) => count > 0);
+  if (counts[darkest] === pixels.length) return pixels;
+  const scale = fround((LEVELS - 1) / (pixels.length - counts[darkest]));
+  let sum = 0;
+  const table = Uint8Array.from(counts, (count, level) => {
+    if (level <= darkest) return 0;
+    sum += count;
+    return rounded(fround(sum * scale));
+  });
+  return pixels.map((level) => table[level]);
+}
+
+function equaliseInTiles(pixels, size, clip, tiles) {
   const side = size / tiles;
   const tables = Array.from({ length: tiles * tiles }, (_, index) =>
     table(pixels, size, Math.floor(index / tiles) * side, (index % tiles) * side, side, clip),

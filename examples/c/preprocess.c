@@ -1,4 +1,4 @@
-/* Area averaging and CLAHE as docs/embed.md describes them, "The file's contract". */
+/* Area averaging and equalisation as docs/embed.md describes them, "The file's contract". */
 #include "preprocess.h"
 
 #include <math.h>
@@ -112,7 +112,22 @@ static void make_table(const uint8_t *tile, int stride, int side, double clip, u
   }
 }
 
-static int equalise(uint8_t *pixels, int size, double clip, int tiles) {
+static void equalise_as_one(uint8_t *pixels, int size) {
+  int counts[LEVELS] = {0}, darkest = 0, sum = 0;
+  const int area = size * size;
+  uint8_t table[LEVELS] = {0};
+  for (int i = 0; i < area; i++) counts[pixels[i]]++;
+  while (!counts[darkest]) darkest++;
+  if (counts[darkest] == area) return;
+  const float scale = (float)(LEVELS - 1) / (float)(area - counts[darkest]);
+  for (int i = darkest + 1; i < LEVELS; i++) {
+    sum += counts[i];
+    table[i] = rounded((float)sum * scale);
+  }
+  for (int i = 0; i < area; i++) pixels[i] = table[pixels[i]];
+}
+
+static int equalise_in_tiles(uint8_t *pixels, int size, double clip, int tiles) {
   const int side = size / tiles;
   uint8_t(*tables)[LEVELS] = malloc(sizeof *tables * (size_t)(tiles * tiles));
   if (!tables) return -1;
@@ -138,20 +153,28 @@ static int equalise(uint8_t *pixels, int size, double clip, int tiles) {
   return 0;
 }
 
+static int equalise(const preprocessing_t *settings, uint8_t *pixels) {
+  if (strcmp(settings->equalisation, "clahe") == 0)
+    return equalise_in_tiles(pixels, settings->size, settings->clip, settings->tiles);
+  if (strcmp(settings->equalisation, "global") == 0) equalise_as_one(pixels, settings->size);
+  return 0;
+}
+
 int prepare(const preprocessing_t *settings, const uint8_t *pixels, int width, int height,
             uint8_t *input) {
   const int size = settings->size, pads = strcmp(settings->fit, "pad") == 0;
-  const int equalises = strcmp(settings->equalisation, "clahe") == 0;
+  const int in_tiles = strcmp(settings->equalisation, "clahe") == 0;
+  const int as_one = strcmp(settings->equalisation, "global") == 0;
   const int longer = width > height ? width : height;
   const int enlarges = pads ? longer < size : width < size || height < size;
   if (width < MIN_SIDE || height < MIN_SIDE || enlarges ||
       (!pads && strcmp(settings->fit, "stretch") != 0) ||
-      (equalises ? pads || size % settings->tiles != 0
-                 : strcmp(settings->equalisation, "none") != 0))
+      (in_tiles && size % settings->tiles != 0) || (pads && (in_tiles || as_one)) ||
+      (!in_tiles && !as_one && strcmp(settings->equalisation, "none") != 0))
     return -1;
   if (!pads) {
     const int status = resize(pixels, width, height, size, size, input);
-    return status || !equalises ? status : equalise(input, size, settings->clip, settings->tiles);
+    return status ? status : equalise(settings, input);
   }
   const double scale = (double)size / longer;
   const int columns = (int)fmax(1, nearbyint(width * scale));

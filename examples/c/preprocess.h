@@ -5,9 +5,9 @@
 #include <stdint.h>
 
 typedef struct {
-  int size;                 /* side of the square input, in pixels; a multiple of `tiles` */
+  int size;                 /* side of the square input, in pixels; CLAHE: a multiple of `tiles` */
   const char *fit;          /* "stretch" or "pad" */
-  const char *equalisation; /* "clahe" or "none" */
+  const char *equalisation; /* "clahe", "global" or "none" */
   double clip;              /* CLAHE's limit, in multiples of a flat histogram's bin */
   int tiles;                /* CLAHE's tiles per side */
 } preprocessing_t;

@@ -191,11 +191,27 @@ def test_whole_image_networks_teach_and_learn_from_the_lungs(chests, run, files,
     views, taught = tmp_path / "views", tmp_path / "taught"
     briefly = f"--teacher {whole} --data {chests} --view-count 1 --epochs 1 --views {views}"
     command = ["distil", str(whole), *briefly.split(), "--out"]
-    result = CliRunner().invoke(main, [*command, str(taught), "--lungs", str(files.folder)])
+    framed = ("--lungs", str(files.folder))
+    result = CliRunner().invoke(main, [*command, str(taught), *framed])
     assert result.exit_code == 0, result.output
     assert RunRecord.read(taught).lungs == lungs_of(taught).digest() == files.digest()
+    # A student with another equalisation: its inputs lie beside the others.
+    equalised = RunRecord.read(taught).recipe.preprocessing
+    other = ["--equalisation", "global"]
+    result = CliRunner().invoke(main, [*command, str(tmp_path / "other"), *framed, *other])
+    assert result.exit_code == 0, result.output
+    expected = replace(equalised, equalisation="global")
+    assert RunRecord.read(tmp_path / "other").recipe.preprocessing == expected
+    shown = [
+        np.load(views / f"inputs-{equalised.size}-{how}-0.npy")
+        for how in (equalised.equalisation, "global")
+    ]
+    assert shown[0].shape == shown[1].shape
+    assert not np.array_equal(*shown)
+    mean = average([taught, tmp_path / "other"], dataset, tmp_path / "mean")
+    assert mean.recipe.preprocessing == equalised
     # Views of whole images are others.
-    result = CliRunner().invoke(main, [*command, str(tmp_path / "other")])
+    result = CliRunner().invoke(main, [*command, str(tmp_path / "whole-student")])
     assert result.exit_code == 2
     assert "holds views for another teacher" in result.output
 
@@ -238,8 +254,9 @@ def test_the_commands_of_the_readme(chests, run, tmp_path):
     call("convert", made, "--data", chests, "--out", files)
     call(
         *("train", chests, "--start", run, "--lungs", files, "--recipe", "hospitals"),
-        *("--epochs", 1, "--out", on),
+        *("--epochs", 1, "--equalisation", "global", "--out", on),
     )
+    assert RunRecord.read(on).recipe.preprocessing.equalisation == "global"
     assert RunRecord.read(on).lungs == LungFiles.load(files).digest() != RunRecord.read(run).lungs
 
 
