@@ -9,8 +9,8 @@ product. With `--self-distil`, each network then teaches a copy of itself, as `x
 with larger ones: blends without labels, and images in the disguise of another hospital. With
 `--see lungs`, each network sees the lungs alone, framed by a network that has not seen the fold's
 boxes either; with `--see whole lungs`, the mean of a network of each kind does, as the shipped one.
-With `--ablate`, the first fold is also trained with the changes in `ABLATIONS`. Finished trainings
-are reused, an interrupted one resumes.
+With `--ablate`, the first fold is also trained with the changes in `ABLATIONS`. With `--fold`, one
+fold alone is trained and printed. Finished trainings are reused, an interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from numpy.typing import NDArray
-from unseen_document import FOLDS, SELF_DISTIL_EPOCHS, Judged, Site, document
+from unseen_document import (
+    FOLDS,
+    SELF_DISTIL_EPOCHS,
+    Judged,
+    Site,
+    by_change,
+    by_site,
+    document,
+)
 
 from xrayedge.converters.lungs import convert_lungs
 from xrayedge.converters.trained import TrainedRun
@@ -227,6 +235,10 @@ def judge(
     return Judged(unseen, record.classes, scores(unseen), np.tile(weights, (len(unseen), 1)))
 
 
+def _as_folder(name: str) -> str:
+    return name.replace("`", "").replace(" ", "-").lower()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", nargs="+", type=Path)
@@ -260,9 +272,17 @@ def main() -> None:
         metavar="CHANGE",
         help=f"train the first fold with these changes, too; all by default: {list(ABLATIONS)}",
     )
+    parser.add_argument(
+        "--fold",
+        type=int,
+        choices=range(1, len(FOLDS) + 1),
+        help="one fold alone, with --ablate's changes; prints its tables",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the trained networks")
     parser.add_argument("--docs", type=Path)
     arguments = parser.parse_args()
+    if arguments.fold and arguments.docs:
+        parser.error("--docs needs all folds")
     first, *others = (
         replace(RECIPES[name], precision=arguments.precision)
         for name in arguments.recipe or ("hospitals",)
@@ -274,7 +294,7 @@ def main() -> None:
     for site in (site for fold in FOLDS for site in fold):
         if not any(site.holds(sample) for sample in judged):
             parser.error(f"the data hold no image of {site.name}: {site.column}={site.value}")
-    folders = [arguments.out / f"fold-{number}" for number in range(1, len(FOLDS) + 1)]
+    numbers = [arguments.fold] if arguments.fold else list(range(1, len(FOLDS) + 1))
     with finished_run(arguments.start) as start:
         known = RunRecord.read(start)
         size = arguments.size or known.recipe.preprocessing.size
@@ -287,25 +307,35 @@ def main() -> None:
             equalisation=arguments.equalisation,
             views=arguments.self_distil,
         )
-        seen = [
-            _parts_seen(arguments.see, arguments.data, dataset, fold, folder, first.precision)
-            for fold, folder in zip(FOLDS, folders, strict=True)
-        ]
-        folds = [
-            judged_at(fold, folder=folder, seen=parts)
-            for fold, folder, parts in zip(FOLDS, folders, seen, strict=True)
-        ]
+        folders = {number: arguments.out / f"fold-{number}" for number in numbers}
+        seen = {
+            number: _parts_seen(
+                arguments.see, arguments.data, dataset, FOLDS[number - 1], folder, first.precision
+            )
+            for number, folder in folders.items()
+        }
+        folds = {
+            number: judged_at(FOLDS[number - 1], folder=folder, seen=seen[number])
+            for number, folder in folders.items()
+        }
+        changed = numbers[0]
         ablated = {
             name: judged_at(
-                FOLDS[0],
-                folder=arguments.out / f"fold-1-{name.replace('`', '').replace(' ', '-').lower()}",
-                seen=seen[0],
+                FOLDS[changed - 1],
+                folder=arguments.out / f"fold-{changed}-{_as_folder(name)}",
+                seen=seen[changed],
                 change=change,
             )
             for name, change in ABLATIONS.items()
             if arguments.ablate is not None and name in (arguments.ablate or ABLATIONS)
         }
-    page = document(folds, ablated, recipes, size, arguments.self_distil, arguments.see, known)
+    if arguments.fold:
+        print(by_site(folds))
+        if ablated:
+            print(f"\n{by_change(changed, folds[changed], ablated)}")
+        return
+    judged_all, see = list(folds.values()), arguments.see
+    page = document(judged_all, ablated, recipes, size, arguments.self_distil, see, known)
     print(page)
     if arguments.docs:
         write_atomically(arguments.docs / "unseen.md", page.encode())

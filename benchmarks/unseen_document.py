@@ -126,6 +126,26 @@ def table(first: str, rows: Mapping[str, Judged]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def by_site(folds: Mapping[int, Judged]) -> str:
+    """A row for each site of these folds, by their numbers from 1, and one for all of them."""
+    rows = {
+        site.name: judged.of(site) for number, judged in folds.items() for site in FOLDS[number - 1]
+    }
+    rows["**all of them**"] = pooled(list(folds.values()))
+    return table("left out", rows)
+
+
+def by_change(fold: int, unchanged: Judged, ablated: Mapping[str, Judged]) -> str:
+    """A row for each change and each site of a fold."""
+    against = {"as above": unchanged, **ablated}
+    rows = {
+        f"{name}: {site.name}": judged.of(site)
+        for site in FOLDS[fold - 1]
+        for name, judged in against.items()
+    }
+    return table("change, judged on", rows)
+
+
 def document(
     folds: Sequence[Judged],
     ablated: Mapping[str, Judged],
@@ -151,12 +171,6 @@ def document(
     lessons += f".\nWhat is judged sees {seen}"
     bundle = start.bundle or {}
     began = f"{bundle['name']} {bundle['version']}" if bundle else "a run"
-    rows = {
-        site.name: judged.of(site)
-        for fold, judged in zip(FOLDS, folds, strict=True)
-        for site in fold
-    }
-    rows["**all of them**"] = pooled(folds)
     page = f"""# Hospitals that training never saw
 
 Written by `{this_command()}`.
@@ -170,18 +184,12 @@ there](hospital.md). The networks behind this table are not the shipped ones. Ea
 `train` and `val` of the sites that were left out; intervals are over patients.
 [The model card](model-card.md) has the shipped model on the test splits of sites that it knows.
 
-{table("left out", rows)}
+{by_site(dict(enumerate(folds, start=1)))}
 
 An empty cell: the site has no such images.
 """
     if not ablated:
         return page
-    against = {"as above": folds[0], **ablated}
-    compared = {
-        f"{name}: {site.name}": judged.of(site)
-        for site in FOLDS[0]
-        for name, judged in against.items()
-    }
     return f"""{page}
 ## What each kind of label brings
 
@@ -189,5 +197,5 @@ The first of these networks again, each with one change. Boxes are those round o
 tuberculosis; more weight on it is four times as much in the loss, and small sets drawn more often.
 `ROBUST` varies everything in an image that depends on the hospital.
 
-{table("change, judged on", compared)}
+{by_change(1, folds[0], ablated)}
 """
