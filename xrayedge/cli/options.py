@@ -104,7 +104,8 @@ training_precision_option = click.option(
 equalisation_option = click.option(
     "--equalisation",
     type=click.Choice(get_args(Equalisation)),
-    help="How the input's histogram is equalised, instead of as for what it begins with.",
+    show_default="that of the model to start from, or the recipe's",
+    help="Histogram equalisation of the input.",
 )
 
 
