@@ -65,6 +65,10 @@ Written by `{command}`. Every value is a median over {rounds} rounds, with its 9
 brackets where there were enough rounds. Each measurement ran in its own process with one thread,
 and the measurements alternated. Ratios carry over to other machines better than milliseconds do:
 measure on your device with `xrayedge bench`.
+
+Measured with {models}.
+Milliseconds of a network are its own: what frames the lungs for it comes on top, see
+[performance.md](performance.md).
 """
 _STAGES = """\
 ## From a file to its heatmap
@@ -319,12 +323,15 @@ def main() -> None:
         images=realistic_images(chosen.work),
         progress=lambda done, total, title: _console.print(f"{done}/{total} {title}"),
     )
-    document = write_document(report, jobs, of_jobs, of_overheads, of_limits, chosen.rounds)
+    document = write_document(
+        report, bundles, jobs, of_jobs, of_overheads, of_limits, chosen.rounds
+    )
     write_atomically(chosen.docs / "benchmarks.md", document.encode())
 
 
 def write_document(
     report: Report,
+    bundles: Sequence[ModelBundle],
     jobs: Sequence[Contender],
     answers: Sequence[list[dict[str, Any]]],
     overheads: dict[str, list[dict[str, Any]]],
@@ -333,9 +340,13 @@ def write_document(
 ) -> str:
     """All of docs/benchmarks.md."""
     speeds = {kind: [one["macs_per_second"] for one in found] for kind, found in limits.items()}
+    models = " and ".join(
+        f"`{one.name}` {one.version} at {one.classifier.preprocessing.size} pixels"
+        for one in bundles
+    )
     return "\n".join(
         [
-            _INTRODUCTION.format(command=this_command(), rounds=rounds),
+            _INTRODUCTION.format(command=this_command(), rounds=rounds, models=models),
             machine_table(report).to_markdown(),
             "## Every file of the shipped bundles\n\n`xrayedge bench`.\n",
             rows_table(report).to_markdown(),
