@@ -388,7 +388,8 @@ def test_pruning_can_halve_the_side_and_keeps_the_places_of_the_map(dataset, rec
     assert whole.input_shape[1:3] == (32, 32)
     assert half.input_shape[1:3] == (16, 16)
     assert whole.output_shape == half.output_shape == (None, 8, 8, 2)
-    shrunk = np.load(tmp_path / "views" / "inputs-16-0.npy")
+    equalisation = parent.preprocessing.equalisation
+    shrunk = np.load(tmp_path / "views" / f"inputs-16-{equalisation}-0.npy")
     assert len(shrunk) == len(np.load(tmp_path / "views" / "targets-8x8-0.npy"))
     # Another fraction learns from the same views: the teacher need not look again.
     before = (tmp_path / "views" / "targets-8x8-1.npy").stat().st_mtime_ns

@@ -224,7 +224,7 @@ def test_a_student_learns_its_teachers_maps_and_the_labels(discs, runs, tmp_path
     assert activation_map_model(student).output.shape == (None, 2, 2, 3)
     shown = np.load(tmp_path / "views" / "targets-2x2-1.npy")
     wanted = shown[:, -2 * 2 * 3 :].reshape(-1, 2, 2, 3)
-    inputs = np.load(tmp_path / "views" / "inputs-64-1.npy")
+    inputs = np.load(tmp_path / "views" / "inputs-64-none-1.npy")
     found = np.asarray(activation_map_model(student).predict(inputs, verbose=0))
     error = np.square(found - wanted).mean() / wanted.var()
     assert error < 0.6
