@@ -270,7 +270,8 @@ def main() -> None:
         nargs="*",
         choices=list(ABLATIONS),
         metavar="CHANGE",
-        help=f"train the first fold with these changes, too; all by default: {list(ABLATIONS)}",
+        help="train the first fold, or that of --fold, with these changes, too; all by default: "
+        f"{list(ABLATIONS)}",
     )
     parser.add_argument(
         "--fold",
@@ -334,8 +335,7 @@ def main() -> None:
         if ablated:
             print(f"\n{by_change(changed, folds[changed], ablated)}")
         return
-    judged_all, see = list(folds.values()), arguments.see
-    page = document(judged_all, ablated, recipes, size, arguments.self_distil, see, known)
+    page = document(folds, ablated, recipes, size, arguments.self_distil, arguments.see, known)
     print(page)
     if arguments.docs:
         write_atomically(arguments.docs / "unseen.md", page.encode())

@@ -147,7 +147,7 @@ def by_change(fold: int, unchanged: Judged, ablated: Mapping[str, Judged]) -> st
 
 
 def document(
-    folds: Sequence[Judged],
+    folds: Mapping[int, Judged],
     ablated: Mapping[str, Judged],
     recipes: Sequence[Recipe],
     size: int,
@@ -155,7 +155,7 @@ def document(
     see: Sequence[str],
     start: RunRecord,
 ) -> str:
-    """The Markdown page."""
+    """The Markdown page; ``folds`` by their numbers from 1, of which the first is ablated."""
     lessons = ", then ".join(f"`{recipe.name}` for {recipe.epochs} epochs" for recipe in recipes)
     lessons += ", and their mean" if len(recipes) > 1 else ""
     if len(see) > 1:
@@ -184,7 +184,7 @@ there](hospital.md). The networks behind this table are not the shipped ones. Ea
 `train` and `val` of the sites that were left out; intervals are over patients.
 [The model card](model-card.md) has the shipped model on the test splits of sites that it knows.
 
-{by_site(dict(enumerate(folds, start=1)))}
+{by_site(folds)}
 
 An empty cell: the site has no such images.
 """
@@ -197,5 +197,5 @@ The first of these networks again, each with one change. Boxes are those round o
 tuberculosis; more weight on it is four times as much in the loss, and small sets drawn more often.
 `ROBUST` varies everything in an image that depends on the hospital.
 
-{by_change(1, folds[0], ablated)}
+{by_change(1, folds[1], ablated)}
 """

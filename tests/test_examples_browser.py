@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -175,20 +176,21 @@ def browser(server, tmp_path_factory):
 
 
 PREPARE = """
-const [name, pixels, width, height] = arguments;
+const [name, pixels, width, height, changes] = arguments;
 const { Grey, prepare } = await import("./preprocess.js");
 const manifest = await (await fetch("./bundle/manifest.json")).json();
 const network = name === "classifier" ? manifest.classifier : manifest[name].network;
 const bytes = Uint8Array.from(atob(pixels), (one) => one.charCodeAt(0));
-const input = prepare(new Grey(bytes, width, height), network.preprocessing);
+const settings = { ...network.preprocessing, ...changes };
+const input = prepare(new Grey(bytes, width, height), settings);
 return btoa(String.fromCharCode(...input));
 """
 
 
-def prepared(browser, name, pixels):
+def prepared(browser, name, pixels, **changes):
     height, width = pixels.shape
     encoded = base64.b64encode(pixels.tobytes()).decode()
-    return base64.b64decode(browser.run(PREPARE, name, encoded, width, height))
+    return base64.b64decode(browser.run(PREPARE, name, encoded, width, height, changes))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -211,6 +213,14 @@ def test_an_image_of_one_level_to_the_bit(browser, name):
     pixels = np.full((448, 448), 77, np.uint8)
     expected = NETWORKS[name].preprocessing.apply(pixels)
     assert prepared(browser, name, pixels) == expected.tobytes()
+
+
+@pytest.mark.parametrize("spread", [0, 1, 20, 90])
+def test_global_equalisation_to_the_bit(browser, spread):
+    pixels = np.random.default_rng(spread).normal(100, spread, (301, 403))
+    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+    expected = replace(BUNDLE.classifier.preprocessing, equalisation="global").apply(pixels)
+    assert prepared(browser, "classifier", pixels, equalisation="global") == expected.tobytes()
 
 
 SCORES = """

@@ -5,9 +5,11 @@ libonnxruntime-dev, or from the folder that ONNXRUNTIME_INCLUDE names.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +41,8 @@ def onnxruntime_options(folder):
     return options
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    folder, options = tmp_path_factory.mktemp("build"), [f"-DBUNDLE={BUNDLE.folder}"]
+def built_for(bundle, tmp_path_factory):
+    folder, options = tmp_path_factory.mktemp("build"), [f"-DBUNDLE={bundle}"]
     options += onnxruntime_options(tmp_path_factory.mktemp("lib"))
     for command in (
         ["cmake", "-S", EXAMPLE, "-B", folder, *options],
@@ -51,6 +52,21 @@ def build(tmp_path_factory):
         assert done.returncode == 0, done.stdout + done.stderr
         assert "warning:" not in done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    return built_for(BUNDLE.folder, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def global_build(tmp_path_factory):
+    """For a bundle whose classifier equalises the whole histogram."""
+    bundle = tmp_path_factory.mktemp("global")
+    manifest = json.loads((BUNDLE.folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["classifier"]["preprocessing"]["equalisation"] = "global"
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return built_for(bundle, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +116,14 @@ def test_an_image_of_one_level_to_the_bit(build, name):
     pixels = np.full((448, 448), 77, np.uint8)
     expected = NETWORKS[name].preprocessing.apply(pixels)
     assert prepared(build, name, pixels) == expected.tobytes()
+
+
+@pytest.mark.parametrize("spread", [0, 1, 20, 90])
+def test_global_equalisation_to_the_bit(global_build, spread):
+    pixels = np.random.default_rng(spread).normal(100, spread, (301, 403))
+    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+    expected = replace(BUNDLE.classifier.preprocessing, equalisation="global").apply(pixels)
+    assert prepared(global_build, "classifier", pixels) == expected.tobytes()
 
 
 def test_the_golden_scores(screen):

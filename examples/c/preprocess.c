@@ -154,24 +154,21 @@ static int equalise_in_tiles(uint8_t *pixels, int size, double clip, int tiles) 
 }
 
 static int equalise(const preprocessing_t *settings, uint8_t *pixels) {
-  if (strcmp(settings->equalisation, "clahe") == 0)
-    return equalise_in_tiles(pixels, settings->size, settings->clip, settings->tiles);
-  if (strcmp(settings->equalisation, "global") == 0) equalise_as_one(pixels, settings->size);
-  return 0;
+  const int size = settings->size, tiles = settings->tiles;
+  if (strcmp(settings->equalisation, "none") == 0) return 0;
+  if (strcmp(settings->equalisation, "global") == 0) return equalise_as_one(pixels, size), 0;
+  if (strcmp(settings->equalisation, "clahe") != 0 || size % tiles != 0) return -1;
+  return equalise_in_tiles(pixels, size, settings->clip, tiles);
 }
 
 int prepare(const preprocessing_t *settings, const uint8_t *pixels, int width, int height,
             uint8_t *input) {
   const int size = settings->size, pads = strcmp(settings->fit, "pad") == 0;
-  const int in_tiles = strcmp(settings->equalisation, "clahe") == 0;
-  const int as_one = strcmp(settings->equalisation, "global") == 0;
   const int longer = width > height ? width : height;
   const int enlarges = pads ? longer < size : width < size || height < size;
-  if (width < MIN_SIDE || height < MIN_SIDE || enlarges ||
-      (!pads && strcmp(settings->fit, "stretch") != 0) ||
-      (in_tiles && size % settings->tiles != 0) || (pads && (in_tiles || as_one)) ||
-      (!in_tiles && !as_one && strcmp(settings->equalisation, "none") != 0))
-    return -1;
+  const int known = pads ? strcmp(settings->equalisation, "none") == 0
+                         : strcmp(settings->fit, "stretch") == 0;
+  if (width < MIN_SIDE || height < MIN_SIDE || enlarges || !known) return -1;
   if (!pads) {
     const int status = resize(pixels, width, height, size, size, input);
     return status ? status : equalise(settings, input);

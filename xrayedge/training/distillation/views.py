@@ -173,10 +173,9 @@ class Views:
             write_atomically(self._key, json.dumps(made_of, indent=2).encode())
         elif json.loads(self._key.read_text(encoding="utf-8")) != made_of:
             raise RunError(f"{folder}: holds views for another teacher; give another folder")
-        inputs, targets = [], []
+        own, inputs, targets = recipe.preprocessing, [], []
         for view in range(count):
             # Views made for networks with other inputs lie beside these.
-            own = recipe.preprocessing
             shown = folder / f"inputs-{own.size}-{own.equalisation}-{view}.npy"
             wanted = folder / f"targets-{places[0]}x{places[1]}-{view}.npy"
             if not (shown.exists() and wanted.exists()):
