@@ -26,7 +26,7 @@ from xrayedge.files import write_atomically
 
 Grey = NDArray[np.uint8]
 _LONG_SIDE = 1024
-_COLUMNS = 5
+_COLUMNS = 6
 
 
 def _clipped(values: NDArray[np.floating]) -> Grey:
@@ -66,6 +66,14 @@ def _dark(pixels: Grey) -> Grey:
     return _clipped(255.0 * (pixels / 255.0) ** 1.8)
 
 
+def _narrow_dark(pixels: Grey) -> Grey:
+    return _clipped(0.15 * pixels)
+
+
+def _narrow_bright(pixels: Grey) -> Grey:
+    return _clipped(178.0 + 0.3 * pixels)
+
+
 def _tilted(pixels: Grey) -> Grey:
     height, width = pixels.shape
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), 10.0, 1.0)
@@ -89,6 +97,8 @@ CHANGES: dict[str, Callable[[Grey], Grey]] = {
     "cropped by a tenth": _cropped,
     "collimated": _collimated,
     "darker": _dark,
+    "0.15 of the range, dark": _narrow_dark,
+    "0.3 of the range, bright": _narrow_bright,
     "tilted by 10 degrees": _tilted,
     "JPEG, quality 15": _compressed,
     "mirrored": _mirrored,

@@ -30,19 +30,19 @@ from xrayedge.engines import preferred_engine
 from xrayedge.files import write_atomically
 from xrayedge.frontal import FrontalCheck
 from xrayedge.lungs import LungFiles, LungFinder, open_finder
-from xrayedge.preprocessing import halved_for
+from xrayedge.preprocessing import fill_range, halved_for
 
 SIDE = 2000
 ROUNDS, RUNS = 9, 12
 
-_FRONTAL_NETWORK = "frontal check: network"
+_RANGE, _FRONTAL_NETWORK = "look whether the grey range is filled", "frontal check: network"
 _HALVE, _FRONTAL_RESIZE = (
     "{}: halve for what sees the whole image",
     "{}: resize for the frontal check",
 )
 _LUNGS = "{}: find the lungs"
 _EQUALISE, _CLASSIFIER = "{}: resize and equalise", "{}: classifier, int8"
-_LINE = (_HALVE, _FRONTAL_RESIZE, _FRONTAL_NETWORK, _LUNGS, _EQUALISE)
+_LINE = (_RANGE, _HALVE, _FRONTAL_RESIZE, _FRONTAL_NETWORK, _LUNGS, _EQUALISE)
 
 _TEXT = """\
 # Where the time goes
@@ -78,6 +78,7 @@ def steps(pixels: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
     first = frontal.classifier.network.preprocessing
     frontal_inputs = frontal.classifier.preprocess(pixels)
     found: dict[str, Callable[[], object]] = {
+        _RANGE: lambda: fill_range(pixels),
         _FRONTAL_NETWORK: lambda: frontal.classifier.classify(frontal_inputs),
     }
     for bundle in bundles:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from xrayedge import golden
+from xrayedge import golden, reference
 from xrayedge.bundle import MANIFEST, FrontalGate, ModelBundle, ModelFormat, Network, Variant
 from xrayedge.data import NON_CLASSES, Sample, model_inputs
 from xrayedge.data.framing import as_seen
@@ -24,6 +25,7 @@ from xrayedge.engines import ENGINES, EngineName, open_engine
 from xrayedge.errors import ConversionError
 from xrayedge.evaluation import check_labels, patient_numbers
 from xrayedge.files import write_atomically
+from xrayedge.lungs import LungFiles
 from xrayedge.manifest import check_name
 from xrayedge.preprocessing import Preprocessing
 from xrayedge.training.run import MODEL
@@ -38,7 +40,7 @@ from .trained import TrainedRun
 from .val import HeldOut, ValDescription, describe, opacity_settings, read_held_out
 from .variants import FRONTAL_VARIANTS, INT8_WEIGHTS, VARIANTS, VariantName, build
 
-__all__ = ["TrainedRun", "convert"]
+__all__ = ["TrainedRun", "convert", "exchange_frontal"]
 
 _THREADS = 2
 #: Steps of a network besides one for each file: scoring, and those of `int8.quantise`.
@@ -90,23 +92,11 @@ def convert(
         The images to compare the files on have labels that the network does not know, or are of
         one class only.
     """
-    is_bundle = (out / MANIFEST).is_file()
-    if out.exists() and not (force and is_bundle):
-        remedy = "--force replaces it" if is_bundle else "--force replaces bundles only"
-        raise ConversionError(f"{out}: already exists; give another folder ({remedy})")
-    try:
-        check_name("the model's name", name)
-        check_name("its version", model_version)
-    except ValueError as error:
-        raise ConversionError(str(error)) from error
     if isinstance(frontal, TrainedRun) and frontal.record.threshold is None:
         raise ConversionError(f"{frontal.folder}: not the run of a frontal check")
-    out.parent.mkdir(parents=True, exist_ok=True)
     jobs = [variants, FRONTAL_VARIANTS] if isinstance(frontal, TrainedRun) else [variants]
     steps = Steps(sum(map(_steps_of, jobs)) + _DESCRIBING, progress)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-        folder = Path(temporary) / "new"
-        folder.mkdir()
+    with _made(out, name, model_version, force) as folder:
         job = _Job(folder, name, model_version, force, debug_layers, steps)
         val_images = len(classifier.held_out)
         compared = len(_compared(classifier, parity_samples))
@@ -134,9 +124,79 @@ def convert(
                 "frontal": gate_made_from,
             },
         ).write_manifest()
-        _replace(out, folder, aside=Path(temporary) / "old")
     progress(f"converted in {steps.spent()}")
     return ModelBundle.load(out)
+
+
+def exchange_frontal(
+    bundle: ModelBundle,
+    frontal: TrainedRun | ModelBundle,
+    val: Sequence[Sample],
+    out: Path,
+    *,
+    name: str,
+    model_version: str,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> ModelBundle:
+    """A bundle with another frontal check; all its other files stay as they are, bit for bit.
+
+    Parameters
+    ----------
+    bundle
+        What to take the classifier from, and what frames the lungs.
+    frontal, force, progress
+        As for `convert`.
+    val
+        The images that the bundle's reference histograms describe.
+
+    Raises
+    ------
+    ConversionError
+        As for `convert`.
+    """
+    converting = _steps_of(FRONTAL_VARIANTS) if isinstance(frontal, TrainedRun) else 0
+    steps = Steps(converting + _DESCRIBING, progress)
+    with _made(out, name, model_version, force) as folder:
+        job = _Job(folder, name, model_version, force, debug_layers=False, steps=steps)
+        gate, made_from = job.gate(frontal)
+        steps.begin(f"frontal: score {len(val)} images of val")
+        scores = job.frontal_scores(gate, model_inputs(val, gate.network.preprocessing))
+        for variant in bundle.classifier.variants:
+            write_atomically(folder / variant.file, bundle.read(variant))
+        if (lungs := LungFiles.of(bundle)) is not None:
+            lungs.write_files(folder)
+        replace(
+            bundle,
+            folder=folder,
+            name=name,
+            version=model_version,
+            frontal=gate,
+            reference=bundle.reference and reference.of_frontal(bundle.reference, scores),
+            provenance={**bundle.provenance, "frontal": made_from},
+        ).write_manifest()
+    progress(f"exchanged in {steps.spent()}")
+    return ModelBundle.load(out)
+
+
+@contextmanager
+def _made(out: Path, name: str, model_version: str, force: bool) -> Iterator[Path]:
+    """A folder for a new bundle, which appears at ``out`` if nothing goes wrong."""
+    is_bundle = (out / MANIFEST).is_file()
+    if out.exists() and not (force and is_bundle):
+        remedy = "--force replaces it" if is_bundle else "--force replaces bundles only"
+        raise ConversionError(f"{out}: already exists; give another folder ({remedy})")
+    try:
+        check_name("the model's name", name)
+        check_name("its version", model_version)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        folder = Path(temporary) / "new"
+        folder.mkdir()
+        yield folder
+        _replace(out, folder, aside=Path(temporary) / "old")
 
 
 def _gate_input(frontal: TrainedRun | ModelBundle) -> Preprocessing:
@@ -202,7 +262,7 @@ class _Job:
                 f"opacities: threshold {settings.threshold:.2f}, temperature "
                 f"{settings.temperature:.2f}, bias {settings.bias:+.2f}"
             )
-        reference = read_maps(maps, network)
+        in_float = read_maps(maps, network)
         images = _parity_set(model, network, as_seen(samples, run.lungs))
         provenance: dict[str, Any] = {
             "recipe": record.recipe.to_dict(),
@@ -215,7 +275,7 @@ class _Job:
         }
         int8 = None
         if any(precision in INT8_WEIGHTS for _, precision in names):
-            int8 = self._quantise(part, model, network, run, inputs, reference)
+            int8 = self._quantise(part, model, network, run, inputs, in_float)
             provenance["calibration"] = int8.provenance
             if self.debug_layers:
                 for line in layer_noise.report(int8.model, int8.ranges, images.inputs):
@@ -232,7 +292,7 @@ class _Job:
         network = replace(network, variants=tuple(variants))
         if not network.variants:
             raise ConversionError(f"{part}: no file meets its floor; see above")
-        return _Converted(network, provenance, held_out, reference)
+        return _Converted(network, provenance, held_out, in_float)
 
     def gate(self, frontal: TrainedRun | ModelBundle) -> tuple[FrontalGate, dict[str, Any]]:
         """Write the frontal check's files; return its entry in the manifest and its provenance."""
@@ -252,16 +312,22 @@ class _Job:
         """Fit the operating points, and measure what the bundle records about `val`."""
         count = len(made.held_out.samples)
         self.steps.begin(f"classifier: fit operating points on {count} images")
-        variant = gate.network.variants[0]
-        content = (self.folder / variant.file).read_bytes()
-        engine = open_engine(_engine_for(variant.format), content, threads=_THREADS)
+        passed = self.frontal_scores(gate, made.held_out.whole[gate.network.preprocessing])
         classes, scores = made.network.classes, made.reference.probabilities
-        described = describe(made.held_out, classes, scores, gate, engine)
+        described = describe(made.held_out, classes, scores, passed)
         for point in described.operating_points:
             self.steps.note(
                 f"{point.name}: sensitivity {point.sensitivity}, specificity {point.specificity}"
             )
         return described
+
+    def frontal_scores(self, gate: FrontalGate, inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The frontal check's scores, ``float64 [N]``, by a file that was written."""
+        variant = gate.network.variants[0]
+        content = (self.folder / variant.file).read_bytes()
+        engine = open_engine(_engine_for(variant.format), content, threads=_THREADS)
+        column = gate.network.classes.index(gate.label)
+        return engine_outputs(engine, inputs, gate.network).probabilities[:, column]
 
     def _quantise(
         self,

@@ -10,19 +10,15 @@ from numpy.typing import NDArray
 
 from xrayedge import reference
 from xrayedge.bundle import (
-    FrontalGate,
     OpacitySettings,
     OperatingPoint,
     ReferenceHistograms,
     ValCurve,
 )
 from xrayedge.data import HEALTHY, Sample, read_sample
-from xrayedge.engines import Engine
 from xrayedge.evaluation.opacity_settings import fit_opacity_settings
 from xrayedge.evaluation.operating_points import Scored, fit_operating_points
 from xrayedge.preprocessing import Preprocessing, Window
-
-from .outputs import engine_outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,23 +100,20 @@ def describe(
     held_out: HeldOut,
     classes: tuple[str, ...],
     probabilities: NDArray[np.float64],
-    gate: FrontalGate,
-    frontal: Engine,
+    frontal_scores: NDArray[np.float64],
 ) -> ValDescription:
     """Fit the points and measure the curve and the histograms.
 
     Parameters
     ----------
     held_out
-        With inputs for the frontal check.
+        The images.
     classes
         Class names, in the order of the probabilities' columns.
     probabilities
         The float model's, ``float64 [N, classes]``.
-    gate
-        The bundle's frontal check.
-    frontal
-        An engine that holds the check's file.
+    frontal_scores
+        The frontal check's, ``float64 [N]``.
     """
     scored = Scored.from_samples(held_out.samples, classes, probabilities)
     points = fit_operating_points(scored)
@@ -132,10 +125,7 @@ def describe(
         points[0],
         counts=scored.weights_of(healthy) + scored.weights_of(~healthy),
     )
-    inputs = held_out.whole[gate.network.preprocessing]
-    passed = engine_outputs(frontal, inputs, gate.network).probabilities
-    column = gate.network.classes.index(gate.label)
-    histograms = reference.measure(probabilities, classes, passed[:, column], held_out.greys)
+    histograms = reference.measure(probabilities, classes, frontal_scores, held_out.greys)
     return ValDescription(points, curve, histograms)
 
 

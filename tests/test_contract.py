@@ -11,7 +11,7 @@ import pytest
 
 from xrayedge import Screener, golden, read
 from xrayedge.bundle import SHIPPED, ModelBundle
-from xrayedge.preprocessing import Preprocessing
+from xrayedge.preprocessing import Preprocessing, fill_range
 
 
 def taps(source, target):
@@ -53,6 +53,19 @@ def resize(pixels, width, height):
         rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
         pixels = shrink(pixels[: 2 * rows, : 2 * columns], columns, rows)
     return shrink(pixels, width, height)
+
+
+def stretched(pixels):
+    """What the page calls the range."""
+    looked_at = pixels[:: max(1, len(pixels) // 512)]
+    outside = looked_at.size // 200
+    low = max(v for v in range(256) if (looked_at < v).sum() <= outside)
+    high = min(v for v in range(256) if (looked_at > v).sum() <= outside)
+    span = high - low
+    if not 1 <= span < 96:
+        return pixels
+    above = np.clip(pixels.astype(int) - low, 0, span)
+    return ((510 * above + span) // (2 * span)).astype(np.uint8)
 
 
 def equalise(pixels, clip, tiles):
@@ -163,3 +176,12 @@ def test_the_page_and_opencv_agree_to_the_bit(network, shape):
     settings = network.preprocessing.to_dict()
     expected = Preprocessing(**settings).apply(pixels)[:, :, 0]
     np.testing.assert_array_equal(prepare(pixels, **settings), expected)
+
+
+@pytest.mark.parametrize("spread", [0, 1, 9, 17, 18, 19, 40])
+@pytest.mark.parametrize("shape", [(200, 150), (1023, 300), (1024, 301), (1600, 120)])
+def test_the_page_and_a_screener_stretch_alike(spread, shape):
+    pixels = np.random.default_rng(spread).normal(60, spread, shape)
+    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+    pixels[:5, :20] = 255
+    np.testing.assert_array_equal(stretched(pixels), fill_range(pixels))

@@ -25,6 +25,7 @@ import pytest
 
 from xrayedge import Screener, golden, read
 from xrayedge.bundle import SHIPPED, ModelBundle
+from xrayedge.preprocessing import fill_range
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "browser"
 BUNDLE = ModelBundle.load(SHIPPED / "vgg16-edge")
@@ -177,12 +178,12 @@ def browser(server, tmp_path_factory):
 
 PREPARE = """
 const [name, pixels, width, height, changes] = arguments;
-const { Grey, prepare } = await import("./preprocess.js");
+const { Grey, fillRange, prepare } = await import("./preprocess.js");
 const manifest = await (await fetch("./bundle/manifest.json")).json();
 const network = name === "classifier" ? manifest.classifier : manifest[name].network;
 const bytes = Uint8Array.from(atob(pixels), (one) => one.charCodeAt(0));
 const settings = { ...network.preprocessing, ...changes };
-const input = prepare(new Grey(bytes, width, height), settings);
+const input = prepare(fillRange(new Grey(bytes, width, height)), settings);
 return btoa(String.fromCharCode(...input));
 """
 
@@ -215,12 +216,27 @@ def test_an_image_of_one_level_to_the_bit(browser, name):
     assert prepared(browser, name, pixels) == expected.tobytes()
 
 
+def grey(spread, shape=(301, 403)):
+    pixels = np.random.default_rng(spread).normal(100, spread, shape)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["classifier", "frontal"])
 @pytest.mark.parametrize("spread", [0, 1, 20, 90])
-def test_global_equalisation_to_the_bit(browser, spread):
-    pixels = np.random.default_rng(spread).normal(100, spread, (301, 403))
-    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-    expected = replace(BUNDLE.classifier.preprocessing, equalisation="global").apply(pixels)
-    assert prepared(browser, "classifier", pixels, equalisation="global") == expected.tobytes()
+def test_global_equalisation_to_the_bit(browser, spread, name):
+    pixels = grey(spread)
+    expected = replace(NETWORKS[name].preprocessing, equalisation="global")
+    expected = expected.apply(fill_range(pixels))
+    assert prepared(browser, name, pixels, equalisation="global") == expected.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(301, 403), (1023, 700), (1500, 903)])
+@pytest.mark.parametrize("spread", [1, 9, 17, 19, 30])
+def test_a_narrow_range_is_stretched_to_the_bit(browser, spread, shape):
+    pixels = grey(spread, shape)
+    pixels[:8, :40] = 255  # a marker
+    expected = NETWORKS["classifier"].preprocessing.apply(fill_range(pixels))
+    assert prepared(browser, "classifier", pixels) == expected.tobytes()
 
 
 SCORES = """

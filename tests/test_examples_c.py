@@ -17,6 +17,7 @@ import pytest
 
 from xrayedge import Screener, golden, read
 from xrayedge.bundle import SHIPPED, ModelBundle
+from xrayedge.preprocessing import fill_range
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "c"
 BUNDLE = ModelBundle.load(SHIPPED / "vgg16-edge")
@@ -61,10 +62,11 @@ def build(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def global_build(tmp_path_factory):
-    """For a bundle whose classifier equalises the whole histogram."""
+    """For a bundle whose networks equalise the whole histogram."""
     bundle = tmp_path_factory.mktemp("global")
     manifest = json.loads((BUNDLE.folder / "manifest.json").read_text(encoding="utf-8"))
-    manifest["classifier"]["preprocessing"]["equalisation"] = "global"
+    for network in (manifest["classifier"], manifest["frontal"]["network"]):
+        network["preprocessing"]["equalisation"] = "global"
     (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return built_for(bundle, tmp_path_factory)
 
@@ -118,12 +120,27 @@ def test_an_image_of_one_level_to_the_bit(build, name):
     assert prepared(build, name, pixels) == expected.tobytes()
 
 
+def grey(spread, shape=(301, 403)):
+    pixels = np.random.default_rng(spread).normal(100, spread, shape)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["classifier", "frontal"])
 @pytest.mark.parametrize("spread", [0, 1, 20, 90])
-def test_global_equalisation_to_the_bit(global_build, spread):
-    pixels = np.random.default_rng(spread).normal(100, spread, (301, 403))
-    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-    expected = replace(BUNDLE.classifier.preprocessing, equalisation="global").apply(pixels)
-    assert prepared(global_build, "classifier", pixels) == expected.tobytes()
+def test_global_equalisation_to_the_bit(global_build, spread, name):
+    pixels = grey(spread)
+    expected = replace(NETWORKS[name].preprocessing, equalisation="global")
+    expected = expected.apply(fill_range(pixels))
+    assert prepared(global_build, name, pixels) == expected.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(301, 403), (1023, 700), (1500, 903)])
+@pytest.mark.parametrize("spread", [1, 9, 17, 19, 30])
+def test_a_narrow_range_is_stretched_to_the_bit(build, spread, shape):
+    pixels = grey(spread, shape)
+    pixels[:8, :40] = 255  # a marker
+    expected = NETWORKS["classifier"].preprocessing.apply(fill_range(pixels))
+    assert prepared(build, "classifier", pixels) == expected.tobytes()
 
 
 def test_the_golden_scores(screen):

@@ -7,7 +7,7 @@ import pytest
 from xrayedge import Preprocessing, Screener, read
 from xrayedge.classifier import Classifier
 from xrayedge.data import Sample, model_inputs
-from xrayedge.preprocessing import Window, halved_for
+from xrayedge.preprocessing import NARROWEST_RANGE, Window, fill_range, halved_for
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -158,3 +158,26 @@ def test_nothing_is_halved_before_a_square_is_cut_out():
     pixels = np.zeros((4000, 4002), np.uint8)
     both = [Preprocessing(96, "pad", "none"), Preprocessing(112, "crop", "none")]
     assert halved_for(pixels, both) is pixels
+
+
+def test_a_narrow_range_fills_all_of_it():
+    ramp = np.tile(np.repeat(np.arange(30, 71, dtype=np.uint8), 5), (150, 1))
+    stretched = fill_range(ramp)
+    assert (stretched.min(), stretched.max()) == (0, 255)
+    assert (np.diff(stretched[0].astype(int)) >= 0).all()
+    assert len(np.unique(stretched)) == 41
+
+
+def test_a_marker_does_not_fill_the_range():
+    dark = np.tile(np.arange(80, dtype=np.uint8), (160, 2))
+    marked = dark.copy()
+    marked[:8, :8] = 255
+    stretched = fill_range(marked)
+    np.testing.assert_array_equal(stretched[8:], fill_range(dark)[8:])
+    assert (stretched[:8, :8] == 255).all()
+
+
+@pytest.mark.parametrize("levels", [range(120, 121), range(NARROWEST_RANGE + 3), range(256)])
+def test_one_level_or_enough_of_them_stay_as_they_are(levels):
+    pixels = np.tile(np.array(levels, np.uint8), (200, 3))
+    assert fill_range(pixels) is pixels

@@ -81,6 +81,22 @@ def test_a_chest_that_is_turned_or_inverted_has_a_reason_of_its_own(
     assert screening.probabilities is None
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 38), (90, 167), (178, 255)])
+def test_an_image_in_a_narrow_band_of_grey_is_stretched_first(screener, chest, low, high):
+    pixels = read(chest).pixels
+    levels = np.rint(np.linspace(low, high, 256)).astype(np.uint8)
+    expected = screener.screen(pixels, grey=True)
+    found = screener.screen(levels[pixels], grey=True)
+    assert expected.corrections == ()
+    share = (high - low) / 255
+    assert found.grey == pytest.approx(
+        (low + share * expected.grey[0], share * expected.grey[1]), abs=0.5
+    )
+    assert (found.status, found.corrections) == ("screened", ("contrast",))
+    assert found.label == expected.label
+    assert found.probabilities == pytest.approx(dict(expected.probabilities), abs=0.15)
+
+
 @pytest.mark.parametrize(("turns", "inverted"), [(1, False), (2, False), (0, True), (3, True)])
 def test_auto_orient_screens_the_upright_image(chest, turns, inverted):
     screener = Screener(auto_orient=True)

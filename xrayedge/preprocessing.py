@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 #: From this multiple of the target size on, halving first changes grey values only by rounding.
 _HALVE_FROM = 8
 
+#: An image that spans fewer grey levels is stretched before anything else.
+NARROWEST_RANGE = 96
+_TAIL = 200  # one pixel in so many may lie outside, at either end: markers, borders
+_ROWS_LOOKED_AT = 512  # of a large image, evenly spaced
+
 Fit = Literal["stretch", "pad", "crop"]
 Equalisation = Literal["none", "global", "clahe"]
 
@@ -192,6 +197,35 @@ class Preprocessing:
         if unknown:
             raise ValueError(f"unknown preprocessing settings: {', '.join(unknown)}")
         return cls(**settings)
+
+
+def fill_range(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Stretch an image that fills little of the grey range, before any network sees it.
+
+    Such images come from an export without a window, or with one bright marker on dark lungs. If
+    the levels between which the pixels lie, except for one in 200 at either end, are fewer than
+    `NARROWEST_RANGE` apart, these levels become 0 and 255. Of a large image, some 512 rows decide.
+
+    Parameters
+    ----------
+    pixels
+        ``uint8 [H, W]``.
+
+    Returns
+    -------
+    ``uint8 [H, W]``; ``pixels`` itself if they span enough levels, or only one.
+    """
+    rows = pixels[:: max(1, len(pixels) // _ROWS_LOOKED_AT)]
+    counts = cv2.calcHist([rows], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    outside = rows.size // _TAIL
+    low = int(np.argmax(np.cumsum(counts) > outside))
+    high = 255 - int(np.argmax(np.cumsum(counts[::-1]) > outside))
+    span = high - low
+    if not 0 < span < NARROWEST_RANGE:
+        return pixels
+    above = np.clip(np.arange(256) - low, 0, span)
+    table = (510 * above + span) // (2 * span)  # halves upwards
+    return np.asarray(cv2.LUT(pixels, table.astype(np.uint8)), dtype=np.uint8)
 
 
 def halved_for(

@@ -7,6 +7,7 @@ curve, and a monitor compares a device's images with the histograms.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -147,10 +148,20 @@ def measure(
     """
     return ReferenceHistograms(
         probabilities={
-            name: histogram(probabilities[:, column], 0.0, 1.0)
-            for column, name in enumerate(classes)
+            name: _of_scores(probabilities[:, column]) for column, name in enumerate(classes)
         },
-        frontal_score=histogram(frontal_scores, 0.0, 1.0),
+        frontal_score=_of_scores(frontal_scores),
         grey_mean=histogram(greys[:, 0], 0.0, 255.0),
         grey_contrast=histogram(greys[:, 1], 0.0, 128.0),
     )
+
+
+def of_frontal(
+    histograms: ReferenceHistograms, frontal_scores: NDArray[np.floating]
+) -> ReferenceHistograms:
+    """The same images' histograms with another frontal check, whose scores are ``float [N]``."""
+    return replace(histograms, frontal_score=_of_scores(frontal_scores))
+
+
+def _of_scores(scores: NDArray[np.floating]) -> Histogram:
+    return histogram(scores, 0.0, 1.0)

@@ -52,8 +52,9 @@ class Screening:
     warnings
         Where that contradicts the frontal check; see `imaging.contradictions`.
     corrections
-        How the image was corrected before it was screened, if that was requested:
-        ``inverted``, ``turned-90``, ``turned-180``, ``turned-270`` (degrees counter-clockwise).
+        How the image was corrected before it was screened: ``contrast`` if it filled little of the
+        grey range (`preprocessing.fill_range`); if that was requested, ``inverted``,
+        ``turned-90``, ``turned-180``, ``turned-270`` (degrees counter-clockwise).
     opacities
         Where the image shows opacities: boxes in pixels of the image as it was read, with
         scores, strongest first. Empty too where the model has no channel for them.

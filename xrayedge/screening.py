@@ -24,7 +24,7 @@ from .heatmap import overlay, part_of
 from .imaging import Limits, Source, contradictions, read, source_name
 from .lungs import LungFiles, LungFinder, open_finder
 from .opacities import Box, Opacity
-from .preprocessing import Window, halved_for
+from .preprocessing import Window, fill_range, halved_for
 from .result import Screening
 from .scores import decide
 from .streams import in_order
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 #: Images whose shorter side has fewer pixels are rejected, whatever the model: one with a larger
 #: input gets an image enlarged.
 MIN_SIDE = 112
+
+#: In `Screening.corrections`, of an image that `fill_range` stretched.
+CONTRAST = "contrast"
 
 
 @dataclass(frozen=True)
@@ -268,10 +271,12 @@ class Screener:
             )
             return replace(result, reason="too-small", detail=detail)
         with clock.stage("frontal"):
+            pixels = fill_range(pixels)
             small = networks.halved(pixels)
             score = frontal.score(small)
             passed = frontal.passes(score)
             found = None if passed else frontal.correction(pixels)
+        corrections = () if pixels is image.pixels else (CONTRAST,)
         result = replace(result, frontal_score=score)
         if not passed and found is None:
             return replace(
@@ -291,7 +296,8 @@ class Screener:
                 )
             pixels = correction.apply(pixels)
             small = networks.halved(pixels)
-            result = replace(result, frontal_score=score, corrections=correction.names())
+            result = replace(result, frontal_score=score)
+            corrections += correction.names()
         with clock.stage("preprocess"):
             seen, window = small, Window.whole(*pixels.shape)
             if networks.lungs is not None:
@@ -317,6 +323,10 @@ class Screener:
                 shown,
                 part_of(window.box, *pixels.shape),
             )
+        measured = None
+        if grey:  # a monitor is to notice images that had to be stretched
+            stretched = CONTRAST in corrections
+            measured = reference.grey(networks.halved(image.pixels) if stretched else small)
         turns = found[0].quarter_turns if found is not None else 0
 
         def as_read(box: Box) -> Box:
@@ -329,10 +339,11 @@ class Screener:
             certain=certain,
             probabilities=probabilities,
             warnings=contradictions(image.tags, passed=True),
+            corrections=corrections,
             opacities=tuple(replace(one, box=as_read(one.box)) for one in shown),
             lungs=None if networks.lungs is None else as_read(window.box),
             activation_map=activation_map,
-            grey=reference.grey(small) if grey else None,
+            grey=measured,
             heatmap=drawn,
         )
 

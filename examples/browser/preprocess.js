@@ -27,25 +27,46 @@ export class Grey {
   }
 }
 
-/** The input of a network, a Uint8Array of `size * size`; `settings` are the manifest's. */
-export function prepare(image, settings) {
-  const { size, fit, equalisation } = settings;
-  if (fit === "pad" && equalisation === "none") return pad(image, size);
-  if (fit !== "stretch") throw new Error(`the page does not know the fit ${fit}`);
-  const square = resize(image, size, size).pixels;
-  if (equalisation === "none") return square;
-  if (equalisation === "global") return equaliseAsOne(square);
-  if (equalisation !== "clahe" || size % settings.clahe_tiles) {
-    throw new Error(`the page does not know the equalisation ${equalisation}`);
+const NARROWEST_RANGE = 96;
+const TAIL = 200;
+const ROWS_LOOKED_AT = 512;
+
+/** The image; if it fills little of the grey range, stretched. Before any network sees it. */
+export function fillRange({ pixels, width, height }) {
+  const step = Math.max(1, Math.floor(height / ROWS_LOOKED_AT));
+  const counts = new Array(LEVELS).fill(0);
+  let outside = 0;
+  for (let y = 0; y < height; y += step) {
+    for (let x = 0; x < width; x++) counts[pixels[y * width + x]]++;
+    outside += width;
   }
-  return equaliseInTiles(square, size, settings.clahe_clip, settings.clahe_tiles);
+  outside = Math.floor(outside / TAIL);
+  let [low, high] = [0, LEVELS - 1];
+  for (let sum = counts[low]; sum <= outside; sum += counts[low]) low++;
+  for (let sum = counts[high]; sum <= outside; sum += counts[high]) high--;
+  const span = high - low;
+  if (span <= 0 || span >= NARROWEST_RANGE) return new Grey(pixels, width, height);
+  const table = counts.map((_, level) => {
+    const inside = Math.min(Math.max(level - low, 0), span);
+    return Math.floor((2 * (LEVELS - 1) * inside + span) / (2 * span));
+  });
+  return new Grey(pixels.map((level) => table[level]), width, height);
 }
 
-function pad(image, size) {
+/** The input of a network, a Uint8Array of `size * size`; `settings` are the manifest's. */
+export function prepare(image, settings) {
+  const { size, fit } = settings;
+  if (fit === "pad") return pad(image, settings);
+  if (fit !== "stretch") throw new Error(`the page does not know the fit ${fit}`);
+  return equalise(resize(image, size, size), settings);
+}
+
+function pad(image, settings) {
+  const { size } = settings;
   const scale = size / Math.max(image.width, image.height);
   const width = Math.max(1, rounded(image.width * scale));
   const height = Math.max(1, rounded(image.height * scale));
-  const inner = resize(image, width, height).pixels;
+  const inner = equalise(resize(image, width, height), settings);
   const square = new Uint8Array(size * size);
   const top = (size - height) >> 1;
   const left = (size - width) >> 1;
@@ -53,6 +74,16 @@ function pad(image, size) {
     square.set(inner.subarray(y * width, (y + 1) * width), (top + y) * size + left);
   }
   return square;
+}
+
+function equalise({ pixels, width, height }, { size, equalisation, clahe_clip, clahe_tiles }) {
+  if (equalisation === "none") return pixels;
+  if (equalisation === "global") return equaliseAsOne(pixels);
+  // Tiles need a square, which an image with bars is not yet.
+  if (equalisation !== "clahe" || size % clahe_tiles || width !== size || height !== size) {
+    throw new Error(`the page does not know the equalisation ${equalisation}`);
+  }
+  return equaliseInTiles(pixels, size, clahe_clip, clahe_tiles);
 }
 
 /** To the nearest integer, halves to even. */

@@ -1,7 +1,7 @@
 // A bundle in the browser: its files checked against the manifest, run by ONNX Runtime Web.
 
 import * as ort from "./ort/ort.wasm.min.mjs";
-import { prepare } from "./preprocess.js";
+import { fillRange, prepare } from "./preprocess.js";
 
 ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
 ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
@@ -92,7 +92,8 @@ export class Screener {
   }
 
   /** What `xrayedge screen --json` says of an image, as far as this page goes. */
-  async screen(image) {
+  async screen(asRead) {
+    const image = fillRange(asRead);
     const { label: wanted, threshold } = this.manifest.frontal;
     const frontalScore = (await this.frontal.scores(image))[wanted];
     if (frontalScore < threshold) {

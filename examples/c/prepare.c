@@ -21,8 +21,9 @@ int main(int argc, char **argv) {
   const size_t count = (size_t)width * (size_t)height;
   const size_t size = (size_t)network->preprocessing.size * (size_t)network->preprocessing.size;
   uint8_t *pixels = malloc(count), *input = malloc(size);
-  const int done = pixels && input && fread(pixels, 1, count, stdin) == count &&
-                   prepare(&network->preprocessing, pixels, width, height, input) == 0 &&
+  const int read = pixels && input && fread(pixels, 1, count, stdin) == count;
+  if (read) fill_range(pixels, width, height);
+  const int done = read && prepare(&network->preprocessing, pixels, width, height, input) == 0 &&
                    fwrite(input, 1, size, stdout) == size;
   free(pixels), free(input);
   return done ? 0 : 1;

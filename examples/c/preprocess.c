@@ -95,6 +95,26 @@ static int resize(const uint8_t *pixels, int columns, int rows, int width, int h
   return status;
 }
 
+void fill_range(uint8_t *pixels, int width, int height) {
+  enum { NARROWEST_RANGE = 96, TAIL = 200, ROWS_LOOKED_AT = 512 };
+  const int step = height < ROWS_LOOKED_AT ? 1 : height / ROWS_LOOKED_AT;
+  const int64_t outside = (int64_t)width * ((height + step - 1) / step) / TAIL;
+  int64_t counts[LEVELS] = {0}, below = 0, above = 0;
+  int low = 0, high = LEVELS - 1;
+  for (int y = 0; y < height; y += step)
+    for (int x = 0; x < width; x++) counts[pixels[(size_t)y * (size_t)width + x]]++;
+  while ((below += counts[low]) <= outside) low++;
+  while ((above += counts[high]) <= outside) high--;
+  const int span = high - low;
+  if (span <= 0 || span >= NARROWEST_RANGE) return;
+  uint8_t table[LEVELS];
+  for (int i = 0; i < LEVELS; i++) {
+    const int inside = i < low ? 0 : i > high ? span : i - low;
+    table[i] = (uint8_t)((2 * (LEVELS - 1) * inside + span) / (2 * span));
+  }
+  for (size_t i = 0; i < (size_t)width * (size_t)height; i++) pixels[i] = table[pixels[i]];
+}
+
 static void make_table(const uint8_t *tile, int stride, int side, double clip, uint8_t *table) {
   int counts[LEVELS] = {0}, over = 0, sum = 0;
   const int area = side * side;
@@ -112,9 +132,8 @@ static void make_table(const uint8_t *tile, int stride, int side, double clip, u
   }
 }
 
-static void equalise_as_one(uint8_t *pixels, int size) {
+static void equalise_as_one(uint8_t *pixels, int area) {
   int counts[LEVELS] = {0}, darkest = 0, sum = 0;
-  const int area = size * size;
   uint8_t table[LEVELS] = {0};
   for (int i = 0; i < area; i++) counts[pixels[i]]++;
   while (!counts[darkest]) darkest++;
@@ -153,11 +172,14 @@ static int equalise_in_tiles(uint8_t *pixels, int size, double clip, int tiles) 
   return 0;
 }
 
-static int equalise(const preprocessing_t *settings, uint8_t *pixels) {
+/* Tiles need a square, which an image with bars is not yet. */
+static int equalise(const preprocessing_t *settings, uint8_t *pixels, int width, int height) {
   const int size = settings->size, tiles = settings->tiles;
   if (strcmp(settings->equalisation, "none") == 0) return 0;
-  if (strcmp(settings->equalisation, "global") == 0) return equalise_as_one(pixels, size), 0;
+  if (strcmp(settings->equalisation, "global") == 0)
+    return equalise_as_one(pixels, width * height), 0;
   if (strcmp(settings->equalisation, "clahe") != 0 || size % tiles != 0) return -1;
+  if (width != size || height != size) return -1;
   return equalise_in_tiles(pixels, size, settings->clip, tiles);
 }
 
@@ -166,19 +188,19 @@ int prepare(const preprocessing_t *settings, const uint8_t *pixels, int width, i
   const int size = settings->size, pads = strcmp(settings->fit, "pad") == 0;
   const int longer = width > height ? width : height;
   const int enlarges = pads ? longer < size : width < size || height < size;
-  const int known = pads ? strcmp(settings->equalisation, "none") == 0
-                         : strcmp(settings->fit, "stretch") == 0;
+  const int known = pads || strcmp(settings->fit, "stretch") == 0;
   if (width < MIN_SIDE || height < MIN_SIDE || enlarges || !known) return -1;
   if (!pads) {
     const int status = resize(pixels, width, height, size, size, input);
-    return status ? status : equalise(settings, input);
+    return status ? status : equalise(settings, input, size, size);
   }
   const double scale = (double)size / longer;
   const int columns = (int)fmax(1, nearbyint(width * scale));
   const int rows = (int)fmax(1, nearbyint(height * scale));
   uint8_t *inner = malloc((size_t)columns * (size_t)rows);
   if (!inner) return -1;
-  const int status = resize(pixels, width, height, columns, rows, inner);
+  int status = resize(pixels, width, height, columns, rows, inner);
+  if (!status) status = equalise(settings, inner, columns, rows);
   memset(input, 0, (size_t)size * size);
   for (int y = 0; !status && y < rows; y++)
     memcpy(input + (size_t)((size - rows) / 2 + y) * size + (size - columns) / 2,

@@ -15,6 +15,9 @@ typedef struct {
 /* Images with fewer pixels on a side are refused, as xrayedge does. */
 enum { MIN_SIDE = 112 };
 
+/* Stretches an image that fills little of the grey range, in place, before any network sees it. */
+void fill_range(uint8_t *pixels, int width, int height);
+
 /*
  * Writes size * size bytes to `input`. `pixels` holds width * height bytes row by row, bones bright.
  * Returns 0, or -1 if memory is short, a side is under MIN_SIDE, the image would have to be enlarged

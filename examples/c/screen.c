@@ -136,6 +136,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "screen: fewer than %zu bytes\n", count);
     return 2;
   }
+  fill_range(pixels, width, height);
   ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
   if (!ort) {
     fprintf(stderr, "screen: ONNX Runtime %s is too old\n", OrtGetApiBase()->GetVersionString());

@@ -17,7 +17,7 @@ from xrayedge import ModelBundle
 from xrayedge.bundle import MANIFEST
 from xrayedge.converters import convert as conversion
 from xrayedge.converters import equalisation, outputs, parity
-from xrayedge.converters.convert import convert
+from xrayedge.converters.convert import convert, exchange_frontal
 from xrayedge.converters.trained import TrainedRun
 from xrayedge.converters.variants import VARIANTS, variants_of
 from xrayedge.errors import ConversionError, RunError
@@ -262,6 +262,27 @@ def test_the_frontal_check_of_another_bundle_is_taken_over(bundle, trained, runs
     assert made.provenance["frontal"] == bundle.provenance["frontal"]
     for variant in made.frontal.network.variants:
         assert made.read(variant) == bundle.read(variant)
+
+
+def test_the_frontal_check_alone_is_exchanged(bundle, trained, tmp_path):
+    other, val = ModelBundle.load("vgg16-edge"), trained["classifier"].held_out
+    settings = {"name": "bars", "model_version": "2.0.1"}
+    made = exchange_frontal(bundle, other, val, tmp_path / "new", **settings)
+    assert (made.version, made.frontal) == ("2.0.1", other.frontal)
+    assert made.provenance == {
+        **bundle.provenance,
+        "frontal": other.provenance["frontal"],
+    }
+    for kept in ("classifier", "lungs", "val_curve"):
+        assert getattr(made, kept) == getattr(bundle, kept)
+    for variant in bundle.classifier.variants:
+        assert made.read(variant) == bundle.read(variant)
+    scores = made.reference.frontal_score
+    assert sum(scores.counts) == len(val)
+    assert made.reference == replace(bundle.reference, frontal_score=scores)
+    assert scores != bundle.reference.frontal_score
+    with pytest.raises(ConversionError, match="already exists"):
+        exchange_frontal(bundle, other, val, tmp_path / "new", **settings)
 
 
 def test_other_data_than_the_run_was_trained_on_are_refused(runs, tmp_path):

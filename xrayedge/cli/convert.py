@@ -36,6 +36,11 @@ def _finds_lungs(run: str) -> bool:
 )
 @click.option("--frontal-data", type=DATA, metavar="DATA")
 @click.option(
+    "--keep-classifier",
+    is_flag=True,
+    help="Exchange BUNDLE's frontal check alone: its other files stay as they are.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="BUNDLE",
@@ -80,6 +85,7 @@ def convert(
     frontal_from: str,
     frontal_run: Path | None,
     frontal_data: Path | None,
+    keep_classifier: bool,
     out: Path,
     name: str | None,
     model_version: str,
@@ -104,18 +110,40 @@ def convert(
         raise click.UsageError("--frontal-run and --frontal-data go together.")
     if frontal_run is not None:
         refuse_ignored(ctx, "with --frontal-run", "frontal_from")
+    if keep_classifier:
+        unused = ("formats", "precisions", "parity_data", "where", "debug_layers")
+        refuse_ignored(ctx, "with --keep-classifier", *unused)
     quiet_tensorflow()
-    from ..converters.convert import TrainedRun
+    from ..converters.convert import TrainedRun, exchange_frontal
     from ..converters.convert import convert as run_conversion
     from ..converters.variants import variants_of
     from ..data import load_dataset
     from ..training.bundles import finished_run
 
-    if _finds_lungs(run):
+    if not keep_classifier and _finds_lungs(run):
         from ..converters.lungs import convert_lungs
 
         files = convert_lungs(TrainedRun.open(Path(run), data), out, progress=messages.print)
         messages.print(f"{out}: for `xrayedge train --lungs`, margin {files.settings.margin}")
+        return
+    frontal = (
+        TrainedRun.open(frontal_run, frontal_data)
+        if frontal_run and frontal_data
+        else ModelBundle.load(frontal_from)
+    )
+    if keep_classifier:
+        kept = ModelBundle.load(run)
+        bundle = exchange_frontal(
+            kept,
+            frontal,
+            load_dataset(data, classes=kept.classifier.classes, non_classes=True).split("val"),
+            out,
+            name=name or out.name,
+            model_version=model_version,
+            force=force,
+            progress=messages.print,
+        )
+        messages.print(f"{out}: {_megabytes(bundle)}")
         return
     variants = variants_of(formats, precisions)
     parity_samples = (
@@ -126,9 +154,7 @@ def convert(
     with finished_run(run) as folder:
         bundle = run_conversion(
             TrainedRun.open(folder, data),
-            TrainedRun.open(frontal_run, frontal_data)
-            if frontal_run and frontal_data
-            else ModelBundle.load(frontal_from),
+            frontal,
             out,
             name=name or out.name,
             model_version=model_version,
@@ -138,6 +164,9 @@ def convert(
             debug_layers=debug_layers,
             progress=messages.print,
         )
-    size = sum(variant.size_bytes for variant in bundle.variants())
-    messages.print(f"{out}: {size / 1e6:.1f} MB")
+    messages.print(f"{out}: {_megabytes(bundle)}")
     ctx.exit(0 if len(bundle.classifier.variants) == len(variants) else _NOT_ALL_WRITTEN)
+
+
+def _megabytes(bundle: ModelBundle) -> str:
+    return f"{sum(variant.size_bytes for variant in bundle.variants()) / 1e6:.1f} MB"

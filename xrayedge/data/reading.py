@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..imaging import read
-from ..preprocessing import Preprocessing
+from ..preprocessing import Preprocessing, fill_range
 from .artificial import draw
 from .samples import Sample
 
 
 def read_sample(sample: Sample) -> NDArray[np.uint8]:
-    """The sample's grey pixels: its window, turned and inverted as it asks."""
-    pixels = draw(*sample.drawn) if sample.drawn else read(sample.path).pixels
+    """The sample's grey pixels as a device screens them: its window, turned and inverted."""
+    pixels = fill_range(draw(*sample.drawn) if sample.drawn else read(sample.path).pixels)
     if sample.window is not None:
         pixels = sample.window.cut(pixels)
     if sample.inverted:

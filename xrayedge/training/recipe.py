@@ -325,13 +325,21 @@ RECIPES = {
         clip_norm=1.0,
         keep="last",
     ),
+    # Exposure varies more than for a classifier: a radiograph without a window may be nearly black.
     "frontal": Recipe(
         name="frontal",
         architecture="frontal",
         preprocessing=Preprocessing(size=96, fit="pad", equalisation="none"),
         phases=(Phase(epochs=100, learning_rate=2e-3, first_block=1),),
         augmentation=Augmentation(
-            rotation=12.0, zoom=0.2, shift=0.08, stretch=0.2, gamma=0.6, collimate=0.4
+            rotation=12.0,
+            zoom=0.2,
+            shift=0.08,
+            stretch=0.2,
+            gamma=0.6,
+            contrast=0.6,
+            brightness=0.25,
+            collimate=0.4,
         ),
         batch_size=32,
         turned_label="frontal",
