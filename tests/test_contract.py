@@ -57,7 +57,7 @@ def resize(pixels, width, height):
 
 def stretched(pixels):
     """What the page calls the range."""
-    looked_at = pixels[:: max(1, len(pixels) // 512)]
+    looked_at = pixels[:: max(1, len(pixels) // 128)]
     outside = looked_at.size // 200
     low = max(v for v in range(256) if (looked_at < v).sum() <= outside)
     high = min(v for v in range(256) if (looked_at > v).sum() <= outside)
@@ -179,7 +179,7 @@ def test_the_page_and_opencv_agree_to_the_bit(network, shape):
 
 
 @pytest.mark.parametrize("spread", [0, 1, 9, 17, 18, 19, 40])
-@pytest.mark.parametrize("shape", [(200, 150), (1023, 300), (1024, 301), (1600, 120)])
+@pytest.mark.parametrize("shape", [(200, 150), (255, 300), (256, 301), (1600, 120)])
 def test_the_page_and_a_screener_stretch_alike(spread, shape):
     pixels = np.random.default_rng(spread).normal(60, spread, shape)
     pixels = np.clip(pixels, 0, 255).astype(np.uint8)

@@ -20,7 +20,7 @@ _HALVE_FROM = 8
 #: An image that spans fewer grey levels is stretched before anything else.
 NARROWEST_RANGE = 96
 _TAIL = 200  # one pixel in so many may lie outside, at either end: markers, borders
-_ROWS_LOOKED_AT = 512  # of a large image, evenly spaced
+_ROWS_LOOKED_AT = 128  # of a large image, evenly spaced
 
 Fit = Literal["stretch", "pad", "crop"]
 Equalisation = Literal["none", "global", "clahe"]
@@ -204,7 +204,7 @@ def fill_range(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Such images come from an export without a window, or with one bright marker on dark lungs. If
     the levels between which the pixels lie, except for one in 200 at either end, are fewer than
-    `NARROWEST_RANGE` apart, these levels become 0 and 255. Of a large image, some 512 rows decide.
+    `NARROWEST_RANGE` apart, these levels become 0 and 255. Of a large image, some 128 rows decide.
 
     Parameters
     ----------

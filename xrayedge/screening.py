@@ -276,7 +276,7 @@ class Screener:
             score = frontal.score(small)
             passed = frontal.passes(score)
             found = None if passed else frontal.correction(pixels)
-        corrections = () if pixels is image.pixels else (CONTRAST,)
+        corrections: tuple[str, ...] = () if pixels is image.pixels else (CONTRAST,)
         result = replace(result, frontal_score=score)
         if not passed and found is None:
             return replace(

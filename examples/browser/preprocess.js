@@ -29,7 +29,7 @@ export class Grey {
 
 const NARROWEST_RANGE = 96;
 const TAIL = 200;
-const ROWS_LOOKED_AT = 512;
+const ROWS_LOOKED_AT = 128;
 
 /** The image; if it fills little of the grey range, stretched. Before any network sees it. */
 export function fillRange({ pixels, width, height }) {

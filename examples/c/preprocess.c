@@ -96,7 +96,7 @@ static int resize(const uint8_t *pixels, int columns, int rows, int width, int h
 }
 
 void fill_range(uint8_t *pixels, int width, int height) {
-  enum { NARROWEST_RANGE = 96, TAIL = 200, ROWS_LOOKED_AT = 512 };
+  enum { NARROWEST_RANGE = 96, TAIL = 200, ROWS_LOOKED_AT = 128 };
   const int step = height < ROWS_LOOKED_AT ? 1 : height / ROWS_LOOKED_AT;
   const int64_t outside = (int64_t)width * ((height + step - 1) / step) / TAIL;
   int64_t counts[LEVELS] = {0}, below = 0, above = 0;
