@@ -130,7 +130,7 @@ def main() -> None:
             verdict = ", ".join(scores)
             place.imshow(result.heatmap[:, :, ::-1])
         place.set_title(f"{name}\n{verdict}", fontsize=9)
-        print(f"{name:24}{verdict}")
+        print(f"{name:26}{verdict}")
     write_atomically(arguments.out, png(canvas))
 
 

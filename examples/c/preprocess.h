@@ -21,7 +21,7 @@ void fill_range(uint8_t *pixels, int width, int height);
 /*
  * Writes size * size bytes to `input`. `pixels` holds width * height bytes row by row, bones bright.
  * Returns 0, or -1 if memory is short, a side is under MIN_SIDE, the image would have to be enlarged
- * (for vgg16-edge 0.7.0, if a side of the part around the lungs is under 144 pixels), or the settings
+ * (for vgg16-edge 0.7.1, if a side of the part around the lungs is under 144 pixels), or the settings
  * are not supported.
  */
 int prepare(const preprocessing_t *settings, const uint8_t *pixels, int width, int height,

@@ -3,7 +3,7 @@
  * With "any" the frontal check rejects nothing and the classifier sees all of the image, for test
  * images such as the golden ones.
  * It can't enlarge: the part around the lungs needs at least as many pixels as the classifier's input
- * on both sides, 144 for vgg16-edge 0.7.0. xrayedge itself accepts smaller images, from MIN_SIDE on.
+ * on both sides, 144 for vgg16-edge 0.7.1. xrayedge itself accepts smaller images, from MIN_SIDE on.
  * Exit status: 0 screened, 1 rejected, 2 an error. Research software, not a medical device.
  */
 #include <math.h>
