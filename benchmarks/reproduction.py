@@ -1,11 +1,10 @@
-r"""Civit-Masot et al. 2020 reproduced, with controls; writes docs/reproduction.md.
+"""Civit-Masot et al. 2020 reproduced, with controls; writes docs/reproduction.md.
 
-    python benchmarks/reproduction.py MANIFEST.csv SITES.csv --weights VGG16.npz \
-        --precision mixed_bfloat16 --out RUNS --docs docs
+    python benchmarks/reproduction.py MANIFEST.csv --weights VGG16.npz --out RUNS --docs docs
 
 Trains the paper's recipe on the set `paper` with original and with equalised images, three seeds
 each, then asks what those results are worth: on other hospitals' images, with the lungs blacked
-out, with one source left out, and with many hospitals to learn from. Finished runs are reused.
+out, and with one source left out. Finished runs are reused.
 """
 
 from __future__ import annotations
@@ -17,17 +16,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import cv2
 import numpy as np
-from commandline import this_command
 from frozen_features import Reading, readings
 from rich.console import Console
-from unseen import judged_by
-from unseen_document import FOLDS, by_site
 
 from xrayedge.data import Dataset, Sample, load_dataset, model_inputs, read_sample
 from xrayedge.evaluation import Evaluation, evaluate, evaluate_by
@@ -52,9 +47,8 @@ _console = Console(stderr=True)
 class Reproduction:
     """The runs and their evaluations; every run folder is under ``out``."""
 
-    def __init__(self, manifest: Path, sites: Path, weights: Path | None, out: Path) -> None:
+    def __init__(self, manifest: Path, weights: Path | None, out: Path) -> None:
         self._manifest = manifest
-        self._sites = sites
         self._weights = weights
         self._out = out
 
@@ -62,10 +56,6 @@ class Reproduction:
         """Those sets of the manifest; none of it becomes `val`."""
         where = [("set", name) for name in sets]
         return load_dataset(self._manifest, where, with_val=False)
-
-    def everything(self, *, non_classes: bool = False) -> Dataset:
-        """All sets, and the further hospitals."""
-        return load_dataset([self._manifest, self._sites], non_classes=non_classes)
 
     def run(self, dataset: Dataset, recipe: Recipe, name: str) -> Path:
         """Train, unless it is done."""
@@ -231,19 +221,6 @@ def control(work: Reproduction) -> str:
     return table(["trained on", "images", *CONTROL_METRICS], rows)
 
 
-def many_hospitals(work: Reproduction, precision: Literal["float32", "mixed_bfloat16"]) -> str:
-    """The paper's recipe on all other hospitals' images, judged as `unseen.py` judges."""
-    recipe = replace(RECIPES["paper-equalised"], precision=precision)
-    everything = work.everything(non_classes=True)
-    judged = {}
-    for number, fold in enumerate(FOLDS, start=1):
-        left_out = [(site.column, site.value) for site in fold]
-        left_in = work.everything().without(left_out)
-        run = work.run(left_in, recipe, f"paper-way-hospitals-{number}")
-        judged[number] = judged_by(run, fold, everything.without(left_out), everything)
-    return by_site(judged)
-
-
 def apart(work: Reproduction) -> str:
     """Children and adults, views: the paper's recipe trained on all sets, on `extended/test`."""
     everything = work.data("paper", "extended", "more")
@@ -264,7 +241,7 @@ DOCUMENT = """\
 Civit-Masot et al. 2020 (Applied Sciences 10(13):4640) trained VGG16 on 316 chest radiographs and
 tested it on 80. This page is written by
 
-    {command}
+    python benchmarks/reproduction.py MANIFEST.csv --weights VGG16.npz --out RUNS --docs docs
 
 It uses the recipes `paper-original` and `paper-equalised` of `xrayedge train`.
 
@@ -315,16 +292,6 @@ images, seed 0 and 95 % intervals over patients:
 With the lungs blacked out there is nothing to diagnose: the remaining accuracy comes from the
 border alone. An empty cell means that the set lacks that class or has only one class.
 
-## With many hospitals to learn from
-
-The same recipe, trained on every set and on the images of many hospitals that have one of the three
-labels, except for those of the sites that it is judged on. Folds, images and operating point are
-those of [unseen.md](unseen.md), where all layers learn:
-
-{many_hospitals}
-
-An empty cell: the site has no such images.
-
 ## By age, view and source
 
 The same recipe trained on every set (`paper`, `extended`, `more`) and tested on `extended/test`:
@@ -336,28 +303,19 @@ The same recipe trained on every set (`paper`, `extended`, `more`) and tested on
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("sites", type=Path, help="the manifest of the further hospitals")
     parser.add_argument("--weights", type=Path, help="local ImageNet weights, .npz")
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "mixed_bfloat16"),
-        default="float32",
-        help="of the trainings on many hospitals' images",
-    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--docs", type=Path, required=True, help="folder for reproduction.md")
     arguments = parser.parse_args()
-    work = Reproduction(arguments.manifest, arguments.sites, arguments.weights, arguments.out)
+    work = Reproduction(arguments.manifest, arguments.weights, arguments.out)
     reproduction = reproduce(work, arguments.docs)
     history = RunRecord.read(arguments.out / "paper-original-0").history
     document = DOCUMENT.format(
-        command=this_command(),
         seeds=len(SEEDS),
         reproduction=reproduction,
         seconds=sum(epoch.seconds for epoch in history),
         readings=other_readings(work),
         controls=control(work),
-        many_hospitals=many_hospitals(work, arguments.precision),
         apart=apart(work),
     )
     write_atomically(arguments.docs / "reproduction.md", document.encode())

@@ -218,11 +218,6 @@ def judge(
         average(runs, learnt, run)
     if views:
         run = taught(run, learnt, folder / "distilled", views, recipes[0].precision)
-    return judged_by(run, fold, learnt, dataset)
-
-
-def judged_by(run: Path, fold: Sequence[Site], learnt: Dataset, dataset: Dataset) -> Judged:
-    """A run's scores of the images of a fold that it has not learnt, and its operating point."""
     record = RunRecord.read(run)
 
     def scores(samples: Sequence[Sample]) -> NDArray[np.float64]:

@@ -11,10 +11,12 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
 
+from click.testing import CliRunner
 from sklearn.metrics import roc_auc_score
 
 from xrayedge import ModelBundle
 from xrayedge.bundle import MANIFEST
+from xrayedge.cli import main
 from xrayedge.converters import convert as conversion
 from xrayedge.converters import equalisation, outputs, parity
 from xrayedge.converters.convert import convert, exchange_frontal
@@ -283,6 +285,19 @@ def test_the_frontal_check_alone_is_exchanged(bundle, trained, tmp_path):
     assert scores != bundle.reference.frontal_score
     with pytest.raises(ConversionError, match="already exists"):
         exchange_frontal(bundle, other, val, tmp_path / "new", **settings)
+
+
+def test_the_command_that_exchanges_it(bundle, data, tmp_path):
+    out = tmp_path / "new"
+    command = ["convert", bundle.folder, "--keep-classifier", "--data", data, "--out", out]
+    wrong = CliRunner().invoke(main, [*map(str, command), "--format", "onnx"])
+    assert wrong.exit_code == 2
+    assert "--format has no effect with --keep-classifier" in wrong.output
+    done = CliRunner().invoke(main, [*map(str, command), "--name", "bars"])
+    assert done.exit_code == 0, done.output
+    made = ModelBundle.load(out)
+    assert made.frontal == ModelBundle.load("vgg16-edge").frontal
+    assert made.classifier == bundle.classifier
 
 
 def test_other_data_than_the_run_was_trained_on_are_refused(runs, tmp_path):
