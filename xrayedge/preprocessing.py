@@ -1,7 +1,7 @@
 """From a grey image to a model's input bytes.
 
-This is the only place that resizes or equalises. The same object trains a model, calibrates its
-quantised files and screens with it; a bundle's manifest carries its settings.
+This is the only place that stretches, resizes or equalises. The same object trains a model,
+calibrates its quantised files and screens with it; a bundle's manifest carries its settings.
 """
 
 from __future__ import annotations
