@@ -36,8 +36,9 @@ from xrayedge.machine import memory_mb
 MAX_GROWTH_MB = 5.0
 WARMUP_SHARE = 0.2
 #: Fewest screenings of each thread: until then memory still grows, as threads allocate at the same
-#: time in new combinations (30 were enough for ONNX Runtime with three threads).
-WARMUP_PER_THREAD = 40
+#: time in new combinations (for ONNX Runtime with three threads 30 were enough on an idle machine,
+#: 40 not always on a busy one).
+WARMUP_PER_THREAD = 60
 _SAMPLES = 100  # of the memory, over the whole soak
 _WINDOW = 10  # samples at each end whose medians are compared
 _console = Console(stderr=True)

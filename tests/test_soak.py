@@ -16,16 +16,14 @@ SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
 
 @pytest.mark.parametrize("engine", available())
 def test_memory_is_flat_and_results_never_change(engine):
-    command = [sys.executable, SOAK, "--screenings", "240", "--threads", "3", "--engine", engine]
+    command = [sys.executable, SOAK, "--screenings", "360", "--threads", "3", "--engine", engine]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(result.stdout)
     assert found["engine"] == engine
     apart = found["a screener for each thread"]
     for phase in (*found["phases"].values(), apart):
         assert phase["different"] == 0
-        assert phase["screenings"] == 240
+        assert phase["screenings"] == 360
     # Screeners of their own are still warming up: only the long soak can judge their memory.
-    alone, shared = found["phases"]["one thread"], found["phases"]["threads share one screener"]
-    assert alone["growth_mb"] < 5.0
-    # On a busy machine all threads may hold an image of 3.6 MB at once for the first time late.
-    assert shared["growth_mb"] < 5.0 + 3 * 3.6
+    for phase in found["phases"].values():
+        assert phase["growth_mb"] < 5.0
