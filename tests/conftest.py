@@ -30,6 +30,15 @@ def dicom_file(name: str) -> Path:
     return Path(path)
 
 
+def grey_noise(spread: int, shape: tuple[int, int], *, marker: bool = False) -> np.ndarray:
+    """Noise around one grey level, ``uint8``, with a bright marker in the corner if asked for."""
+    pixels = np.random.default_rng(spread).normal(100, spread, shape)
+    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+    if marker:
+        pixels[:8, :40] = 255
+    return pixels
+
+
 #: Folders whose files share slow fixtures: under xdist one process runs all of a folder.
 _TOGETHER = ("tests/converters",)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import grey_noise
 
 from xrayedge import Screener, golden, read
 from xrayedge.bundle import SHIPPED, ModelBundle
@@ -216,15 +217,10 @@ def test_an_image_of_one_level_to_the_bit(browser, name):
     assert prepared(browser, name, pixels) == expected.tobytes()
 
 
-def grey(spread, shape=(301, 403)):
-    pixels = np.random.default_rng(spread).normal(100, spread, shape)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
-
-
 @pytest.mark.parametrize("name", ["classifier", "frontal"])
 @pytest.mark.parametrize("spread", [0, 1, 20, 90])
 def test_global_equalisation_to_the_bit(browser, spread, name):
-    pixels = grey(spread)
+    pixels = grey_noise(spread, (301, 403))
     expected = replace(NETWORKS[name].preprocessing, equalisation="global")
     expected = expected.apply(fill_range(pixels))
     assert prepared(browser, name, pixels, equalisation="global") == expected.tobytes()
@@ -233,8 +229,7 @@ def test_global_equalisation_to_the_bit(browser, spread, name):
 @pytest.mark.parametrize("shape", [(301, 403), (1023, 700), (1500, 903)])
 @pytest.mark.parametrize("spread", [1, 9, 17, 19, 30])
 def test_a_narrow_range_is_stretched_to_the_bit(browser, spread, shape):
-    pixels = grey(spread, shape)
-    pixels[:8, :40] = 255  # a marker
+    pixels = grey_noise(spread, shape, marker=True)
     expected = NETWORKS["classifier"].preprocessing.apply(fill_range(pixels))
     assert prepared(browser, "classifier", pixels) == expected.tobytes()
 

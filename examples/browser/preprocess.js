@@ -32,7 +32,8 @@ const TAIL = 200;
 const ROWS_LOOKED_AT = 128;
 
 /** The image; if it fills little of the grey range, stretched. Before any network sees it. */
-export function fillRange({ pixels, width, height }) {
+export function fillRange(image) {
+  const { pixels, width, height } = image;
   const step = Math.max(1, Math.floor(height / ROWS_LOOKED_AT));
   const counts = new Array(LEVELS).fill(0);
   let outside = 0;
@@ -45,7 +46,7 @@ export function fillRange({ pixels, width, height }) {
   for (let sum = counts[low]; sum <= outside; sum += counts[low]) low++;
   for (let sum = counts[high]; sum <= outside; sum += counts[high]) high--;
   const span = high - low;
-  if (span <= 0 || span >= NARROWEST_RANGE) return new Grey(pixels, width, height);
+  if (span <= 0 || span >= NARROWEST_RANGE) return image;
   const table = counts.map((_, level) => {
     const inside = Math.min(Math.max(level - low, 0), span);
     return Math.floor((2 * (LEVELS - 1) * inside + span) / (2 * span));
